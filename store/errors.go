@@ -1,0 +1,72 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+
+	"snapfs/store/volume"
+)
+
+// Opening and making a store.
+var (
+	// ErrNoStore: the directory is missing, or holds no store.
+	ErrNoStore = errors.New("no snapfs store there")
+	// ErrNewerFormat: the store needs features this program does not have.
+	ErrNewerFormat = errors.New("store needs a newer snapfs")
+	// ErrConfig: snapfs.json is damaged or forged.
+	ErrConfig = errors.New("snapfs.json is damaged or does not belong to these keys")
+	// ErrNotEmpty: init into a directory that holds something.
+	ErrNotEmpty = errors.New("directory is not empty")
+	// ErrStoreExists: init over a store.
+	ErrStoreExists = errors.New("a store is there already")
+	// ErrHeld: another process holds the store and cannot be reached.
+	ErrHeld = errors.New("store is held by another process that cannot be reached")
+	// ErrNotOwner: only the owner of the store's directory and root may open it.
+	ErrNotOwner = errors.New("only root and the owner of the store may open it")
+)
+
+// Running.
+var (
+	// ErrClosed: the store or session was closed.
+	ErrClosed = errors.New("store is closed")
+	// ErrNoSpace: the store's file system is (nearly) full.
+	ErrNoSpace = errors.New("no space left for the store")
+	// ErrWriteFailed: a write or sync of a volume failed; what this job wrote since is not safe, the job must end.
+	ErrWriteFailed = errors.New("writing a volume failed")
+	// ErrNotFound: no such snapshot or dataset.
+	ErrNotFound = errors.New("not found")
+	// ErrExists: a dataset of that name is there already.
+	ErrExists = errors.New("exists already")
+)
+
+// CorruptError says that stored bytes are not what was written.
+type CorruptError struct {
+	Volume volume.ID
+	Offset int64 // of the frame, bytes; -1 if it is about the whole volume
+	ID     ID    // the blob asked for; zero if none
+	Err    error
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("volume %s frame at %d is damaged: %v", e.Volume, e.Offset, e.Err)
+}
+
+func (e *CorruptError) Unwrap() error { return e.Err }
+
+// MissingError says that no volume at hand holds a blob that something names.
+type MissingError struct {
+	Kind Kind
+	ID   ID
+}
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("blob %s (kind %d) is in no volume of the store", e.ID, e.Kind)
+}
+
+// LockedError says who has a lock that was asked for.
+type LockedError struct {
+	Name string // of the lock
+	Job  string // of its holder, for people
+}
+
+func (e *LockedError) Error() string { return fmt.Sprintf("%s is locked by %s", e.Name, e.Job) }

@@ -1,0 +1,154 @@
+package store
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"snapfs/store/chunker"
+	"snapfs/store/seal"
+)
+
+// Store is an open store as jobs see it: held by this process, or reached through the process that holds
+// it. Safe for concurrent use.
+type Store struct {
+	handle // see open.go
+}
+
+// InitOptions says how to make a store.
+type InitOptions struct {
+	Slots        []seal.NewSlot // at least one; a clear slot for --no-encryption
+	ChunkAverage int            // bytes; 0 means 512 KiB
+	Compression  Compression    // zero means fastest
+	Program      string         // version that made it
+}
+
+// Options says how to open a store.
+type Options struct {
+	Unlock  seal.Unlocker // asked only when this process must open the store itself
+	Cache   int64         // bytes of decoded frames to keep; 0 means 32 MiB
+	Job     string        // what this process does, for people: "backup of etc"
+	Log     *slog.Logger  // nil: discarded
+	Files   Files         // nil: the operating system's; tests bend it
+	Now     func() time.Time
+	Program string
+	// Direct refuses to hold the store: fail unless another process does. For tests.
+	Direct bool
+}
+
+// Init makes a store in dir, which must be missing or empty (ErrNotEmpty, ErrStoreExists).
+func Init(ctx context.Context, dir string, o InitOptions) error { return initStore(ctx, dir, o) }
+
+// Open holds the store in dir, or reaches the process that does. If that process ends, the Store becomes
+// holder itself or finds the next one; callers notice nothing.
+func Open(ctx context.Context, dir string, o Options) (*Store, error) { return open(ctx, dir, o) }
+
+// Close ends the session; a holder seals its volumes.
+func (s *Store) Close() error { return s.close() }
+
+// Dir is the store's directory, absolute.
+func (s *Store) Dir() string { return s.dir() }
+
+// BlobID is the ID that data of that kind has in this store.
+func (s *Store) BlobID(kind Kind, data []byte) ID { return s.blobID(kind, data) }
+
+// Cutter returns the store's chunk parameters with their keyed gear table.
+func (s *Store) Cutter() *chunker.Cutter { return s.cutter() }
+
+// PageKey is the key of the hash that says where pages of directories are cut.
+func (s *Store) PageKey() [32]byte { return s.pageKey() }
+
+// Get returns a blob's plaintext, which the caller must not change. Errors: *MissingError, *CorruptError.
+func (s *Store) Get(ctx context.Context, kind Kind, id ID) ([]byte, error) {
+	return s.get(ctx, kind, id)
+}
+
+// GetInto is Get without the cache for large frames: it appends the blob to dst[:0] if it can and returns
+// what holds it. For readers that want each blob once, such as restore.
+func (s *Store) GetInto(ctx context.Context, kind Kind, id ID, dst []byte) ([]byte, error) {
+	return s.getInto(ctx, kind, id, dst)
+}
+
+// Locate finds where blobs lie, for reading them in the order of Place.Compare. Unknown ones give a zero Place.
+func (s *Store) Locate(ctx context.Context, ids []ID) ([]Place, error) { return s.locate(ctx, ids) }
+
+// Prefetch starts reading blobs that will be asked for soon; it never blocks and reports nothing.
+func (s *Store) Prefetch(kind Kind, ids ...ID) { s.prefetch(kind, ids) }
+
+// NewWriter returns a Writer for one goroutine; several may be used at once.
+func (s *Store) NewWriter() *Writer { return s.newWriter() }
+
+// Commit makes a snapshot real. All Writers must have been flushed.
+func (s *Store) Commit(ctx context.Context, c Commit) (Snapshot, error) { return s.commit(ctx, c) }
+
+// State returns the fold of the facts, current at the time of the call. It must not be changed.
+func (s *Store) State(ctx context.Context) (*State, error) { return s.state(ctx) }
+
+// Wait returns when the state is newer than seq, or ctx ends.
+func (s *Store) Wait(ctx context.Context, seq uint64) error { return s.wait(ctx, seq) }
+
+// Tag changes a snapshot's tags.
+func (s *Store) Tag(ctx context.Context, snapshot ID, add, remove []string) error {
+	return s.tag(ctx, snapshot, add, remove)
+}
+
+// RenameDataset gives a dataset another name (ErrNotFound, ErrExists).
+func (s *Store) RenameDataset(ctx context.Context, from, to string) error {
+	return s.renameDataset(ctx, from, to)
+}
+
+// LockDataset keeps other backups away from a dataset until unlock is called; *LockedError names the job
+// that has it, unless wait is set.
+func (s *Store) LockDataset(ctx context.Context, dataset string, wait bool) (unlock func(), err error) {
+	return s.lockDataset(ctx, dataset, wait)
+}
+
+// Pin keeps snapshots reachable while this Store is open, whoever forgets and prunes.
+func (s *Store) Pin(ctx context.Context, snapshots ...ID) error { return s.pin(ctx, snapshots) }
+
+// Rebuild makes the index anew from the volumes alone.
+func (s *Store) Rebuild(ctx context.Context, progress func(RebuildProgress)) error {
+	return s.rebuild(ctx, progress)
+}
+
+// Stats describes the store's size.
+func (s *Store) Stats(ctx context.Context) (Stats, error) { return s.stats(ctx) }
+
+// Writer packs blobs into frames for one goroutine: small ones together in the order they come, large ones
+// alone. Not safe for concurrent use.
+type Writer struct {
+	writer // see writer.go
+}
+
+// Put stores data unless the store has it, and returns its ID. data may be reused when Put returns.
+// Small blobs are only on their way until Flush.
+func (w *Writer) Put(ctx context.Context, kind Kind, data []byte) (ID, error) {
+	return w.put(ctx, kind, data)
+}
+
+// Flush hands on everything that was put. After it, and after the same of all other Writers, Commit may follow.
+func (w *Writer) Flush(ctx context.Context) error { return w.flush(ctx) }
+
+// Stats tells what this Writer did so far.
+func (w *Writer) Stats() WriterStats { return w.statsNow() }
+
+// WriterStats counts what a Writer did.
+type WriterStats struct {
+	Blobs       int64 // put
+	NewBlobs    int64 // of them stored anew
+	RawBytes    int64 // plaintext of all
+	NewRawBytes int64 // plaintext of the new ones
+	StoredBytes int64 // growth of the volumes
+}
+
+// Compression says how new frames are compressed. The values are names in snapfs.json.
+type Compression string
+
+// The levels a store can be made with.
+const (
+	CompressionNone    Compression = "none"
+	CompressionS2      Compression = "s2"
+	CompressionFastest Compression = "fastest"
+	CompressionDefault Compression = "default"
+	CompressionBetter  Compression = "better"
+)

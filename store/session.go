@@ -1,0 +1,63 @@
+package store
+
+import (
+	"context"
+
+	"snapfs/store/volume"
+)
+
+// Class says to which kind of volume a frame goes.
+type Class uint8
+
+// Classes of frames; the values travel on the wire, append only.
+const (
+	ClassData     Class = 1
+	ClassMetadata Class = 2
+)
+
+// Frame is a packed frame on its way into the store: made by the session's process, sealed by the holder.
+type Frame struct {
+	Class Class
+	Blobs []volume.Blob // the same rows as in Pack
+	Pack  []byte        // codec, raw length, blob table, compressed body: volume.Packer.Pack
+}
+
+// Session is one job's access to a store. Two implementations: in the holder's process, and over a byte
+// stream. Every method may be repeated after a failure without harm. Safe for concurrent use.
+type Session interface {
+	// Have reports for each ID whether it may be referred to by what this session commits, and pins the
+	// volumes of the hits until the session ends.
+	Have(ctx context.Context, ids []ID) ([]bool, error)
+	// Put appends a frame. When it returns, the frame is written (it survives kill -9 of any process, not
+	// yet a power failure) and Have knows its blobs. It returns the bytes the volume grew by.
+	Put(ctx context.Context, f Frame) (int64, error)
+	// Locate finds blobs for reading; an unknown one gives a zero Place, not an error.
+	Locate(ctx context.Context, ids []ID) ([]Place, error)
+	// Read returns n stored bytes of a volume.
+	Read(ctx context.Context, v volume.ID, offset int64, n int) ([]byte, error)
+	// Commit syncs everything any session wrote, then makes the snapshot real, in that order.
+	Commit(ctx context.Context, c Commit) (Snapshot, error)
+	// Append adds facts other than commits (tags, dataset names ...), durable when it returns.
+	Append(ctx context.Context, facts []FactBody) error
+	// State returns the fold of the facts; nil if its Seq is still since.
+	State(ctx context.Context, since uint64) (*State, error)
+	// Wait returns when the fold's Seq is no longer since, or ctx ends.
+	Wait(ctx context.Context, since uint64) error
+	// Lock takes a named lock until Unlock or the session's end. Held by another: a *LockedError, or with wait a wait.
+	Lock(ctx context.Context, name, job string, wait bool) error
+	Unlock(ctx context.Context, name string) error
+	// Pin keeps snapshots reachable until the session ends.
+	Pin(ctx context.Context, snapshots []ID) error
+	// Rebuild makes the index anew from the volumes, calling progress now and then.
+	Rebuild(ctx context.Context, progress func(RebuildProgress)) error
+	Stats(ctx context.Context) (Stats, error)
+	// Close ends the session: its pins and locks are gone.
+	Close() error
+}
+
+// RebuildProgress tells how far a rebuild is.
+type RebuildProgress struct {
+	Volumes, VolumesTotal int
+	Blobs                 int64
+	Bytes                 int64
+}

@@ -1,0 +1,95 @@
+package store
+
+import (
+	"time"
+
+	"snapfs/store/volume"
+)
+
+// Place is where a blob lies. The zero Place means "not known".
+type Place struct {
+	Volume volume.ID
+	Offset int64  // of the frame in the volume, bytes
+	Stored uint32 // length of the frame with its header, bytes
+	Start  uint32 // of the blob in the frame's raw body, bytes
+	Length uint32 // of the blob, bytes of plaintext
+}
+
+// IsZero reports whether p is no place.
+func (p Place) IsZero() bool { return p.Stored == 0 }
+
+// Compare orders places as they lie on disk: by volume, then offset, then start.
+func (p Place) Compare(q Place) int {
+	if c := compareBytes(p.Volume[:], q.Volume[:]); c != 0 {
+		return c
+	}
+	switch {
+	case p.Offset != q.Offset:
+		return sign(p.Offset < q.Offset)
+	case p.Start != q.Start:
+		return sign(p.Start < q.Start)
+	}
+	return 0
+}
+
+// Snapshot is what the facts say of one snapshot.
+type Snapshot struct {
+	ID            ID
+	Slot          uint32 // number of the commit, never reused: the upper half of its inode numbers
+	DatasetNumber uint32
+	Dataset       string // present name of the dataset
+	Name          string // directory name in the mount, fixed at commit
+	Start         time.Time
+	Committed     time.Time
+	Tags          []string  // sorted
+	HeldUntil     time.Time // zero: not held
+	HeldForever   bool
+	Forgotten     bool   // forgotten and not yet pruned
+	Partial       bool   // hidden: an interrupted or running backup's
+	Damaged       string // why volumes it names are missing or short; "" when they are not
+	Summary       []byte // what package snapshot wrote beside it (snapshot.Summary)
+}
+
+// Dataset is what the facts say of one dataset.
+type Dataset struct {
+	Number uint32 // never reused
+	Name   string
+}
+
+// State is the fold of the facts.
+type State struct {
+	Seq       uint64     // grows with every fact: for Session.State and Store.Wait
+	Snapshots []Snapshot // by commit order (Slot); partial and forgotten ones included
+	Datasets  []Dataset  // by number
+	Head      ID         // the newest fact
+}
+
+// Commit asks for a snapshot to become real.
+type Commit struct {
+	Dataset  string
+	Snapshot ID // of the manifest blob
+	Name     string
+	Start    time.Time
+	Tags     []string
+	Summary  []byte
+	Partial  bool // hidden; replaces the dataset's former partial, dropped by its next complete snapshot
+}
+
+// Stats describes a store's size.
+type Stats struct {
+	Volumes      int
+	Bytes        int64 // of all volumes, as stored
+	DataBytes    int64
+	MetaBytes    int64
+	JournalBytes int64
+	ParityBytes  int64
+	IndexBytes   int64
+	Blobs        int64
+	RawBytes     int64 // plaintext of all blobs
+	Snapshots    int
+	Datasets     int
+	KeySlots     int
+	Encrypted    bool
+	StoreID      string
+	Created      time.Time
+}
