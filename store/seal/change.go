@@ -1,0 +1,240 @@
+package seal
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Create makes dir, or uses it when it is empty, with a new bundle and its first slots (at least one).
+func Create(dir string, slots []NewSlot) (*Bundle, error) {
+	if len(slots) == 0 {
+		return nil, fmt.Errorf("%w: a store needs at least one", ErrBadSlot)
+	}
+	b := newBundle()
+	for _, n := range slots {
+		if _, err := n.kind(); err != nil {
+			return nil, err
+		}
+		b.clear = b.clear || n.Clear
+		if n.Role == RoleAdmin && b.admin == nil {
+			b = b.withAdmin()
+		}
+	}
+	d := keyDir{dir}
+	if err := d.make(); err != nil {
+		return nil, err
+	}
+	unlock, err := d.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := d.writeBundle(b); err != nil {
+		return nil, err
+	}
+	for _, n := range slots {
+		if _, err := d.addSlot(b, n); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// make creates the directory of keys; one that holds slots or bundles is refused.
+func (d keyDir) make() error {
+	err := os.Mkdir(d.path, 0o700)
+	if err == nil {
+		f, err := os.Open(d.path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := giveToOwner(f, filepath.Dir(d.path)); err != nil {
+			return fmt.Errorf("key slots: %w", err)
+		}
+		return keyDir{filepath.Dir(d.path)}.sync()
+	}
+	if !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("key slots: %w", err)
+	}
+	names, err := d.names()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(names, func(name string) bool { return name != lockName }) {
+		return fmt.Errorf("%s: %w", d.path, ErrExists)
+	}
+	return nil
+}
+
+// Add makes another slot for the bundle. The first admin slot of a store brings its admin keys into being;
+// another one can only be made by a bundle that an admin slot opened (ErrNotAdmin).
+func (b *Bundle) Add(dir string, n NewSlot) (Info, error) {
+	d, unlock, err := b.writable(dir)
+	if err != nil {
+		return Info{}, err
+	}
+	defer unlock()
+	if n.Role == RoleAdmin && b.admin == nil {
+		if b, err = d.firstAdmin(b); err != nil {
+			return Info{}, err
+		}
+	}
+	return d.addSlot(b, n)
+}
+
+// Change gives a slot another secret of any kind; the old one no longer opens it. The slot gets a new ID and
+// keeps its role, and its label unless n has one. After a failure the old slot is still there, perhaps the
+// new one too. Changing an admin slot needs a bundle that an admin slot opened (ErrNotAdmin).
+func (b *Bundle) Change(dir, id string, n NewSlot) (Info, error) {
+	d, unlock, err := b.writable(dir)
+	if err != nil {
+		return Info{}, err
+	}
+	defer unlock()
+	old, err := d.find(id)
+	if err != nil {
+		return Info{}, err
+	}
+	if n.Role != "" && n.Role != old.Role {
+		return Info{}, fmt.Errorf("%w: a change keeps the role", ErrBadSlot)
+	}
+	n.Role = old.Role
+	if n.Label == "" {
+		n.Label = old.Label
+	}
+	info, err := d.addSlot(b, n)
+	if err != nil {
+		return Info{}, err
+	}
+	return info, d.remove(id)
+}
+
+// Remove deletes a slot, unless no other slot of its role could be used then (ErrLastSlot).
+func Remove(dir, id string) error {
+	d := keyDir{dir}
+	unlock, err := d.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	victim, err := d.find(id)
+	if err != nil {
+		return err
+	}
+	slots, err := d.slots()
+	if err != nil {
+		return err
+	}
+	others := slices.ContainsFunc(slots, func(s *slotFile) bool {
+		return s.ID != id && s.problem == "" && s.Role == victim.Role
+	})
+	if !others {
+		return fmt.Errorf("slot %s: %w", id, ErrLastSlot)
+	}
+	return d.remove(id)
+}
+
+// writable locks dir for a change and makes sure that it belongs to the bundle.
+func (b *Bundle) writable(dir string) (d keyDir, unlock func(), err error) {
+	d = keyDir{dir}
+	if unlock, err = d.lock(); err != nil {
+		return d, nil, err
+	}
+	whole, _, err := d.bundles()
+	if err == nil && !slices.ContainsFunc(whole, func(f *bundleFile) bool { return Set(f.Set) == b.set }) {
+		err = fmt.Errorf("%s: %w", dir, ErrForeign)
+	}
+	if err != nil {
+		unlock()
+		return d, nil, err
+	}
+	return d, unlock, nil
+}
+
+// firstAdmin gives the store admin keys if it has no admin slot. Keys that a crash left without a slot are
+// of no use to anybody, so they are replaced.
+func (d keyDir) firstAdmin(b *Bundle) (*Bundle, error) {
+	slots, err := d.slots()
+	if err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(slots, func(s *slotFile) bool { return s.Role == RoleAdmin || s.damaged }) {
+		return nil, ErrNotAdmin
+	}
+	b = b.withAdmin()
+	return b, d.writeBundle(b)
+}
+
+// writeBundle writes the bundle under the next number.
+func (d keyDir) writeBundle(b *Bundle) error {
+	numbers, err := d.bundleNumbers()
+	if err != nil {
+		return err
+	}
+	next := uint32(1)
+	if len(numbers) > 0 {
+		next = numbers[len(numbers)-1] + 1
+	}
+	data, err := b.encode(next)
+	if err != nil {
+		return err
+	}
+	return d.write(bundlePrefix+strconv.FormatUint(uint64(next), 10), data)
+}
+
+// addSlot wraps the bundle's keys in a new slot file.
+func (d keyDir) addSlot(b *Bundle, n NewSlot) (Info, error) {
+	payload := slices.Clone(b.slotKey[:])
+	if n.Role == RoleAdmin {
+		if b.admin == nil {
+			return Info{}, ErrNotAdmin
+		}
+		payload = append(payload, b.admin.key[:]...)
+	}
+	id, err := d.freeID()
+	if err != nil {
+		return Info{}, err
+	}
+	s, err := newSlotFile(slotFile{
+		ID: id, Set: b.set[:], Role: n.Role, Label: n.Label, Created: time.Now().UTC().Truncate(time.Second),
+	}, n, payload)
+	if err != nil {
+		return Info{}, err
+	}
+	data, err := s.encode()
+	if err != nil {
+		return Info{}, err
+	}
+	return s.info(), d.write(slotPrefix+id, data)
+}
+
+func (d keyDir) freeID() (string, error) {
+	for {
+		id := hex.EncodeToString(random(4))
+		_, err := os.Lstat(filepath.Join(d.path, slotPrefix+id))
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return id, nil
+		case err != nil:
+			return "", fmt.Errorf("key slots: %w", err)
+		}
+	}
+}
+
+func (d keyDir) find(id string) (*slotFile, error) {
+	if !slotID.MatchString(id) {
+		return nil, fmt.Errorf("slot %q: %w", id, ErrUnknownSlot)
+	}
+	s, err := d.slot(id)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("slot %s: %w", id, ErrUnknownSlot)
+	}
+	return s, err
+}
