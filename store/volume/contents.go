@@ -2,25 +2,60 @@ package volume
 
 import (
 	"crypto/cipher"
+	"encoding/binary"
+	"fmt"
 	"io"
 )
 
-// TrailerSize is the length of a sealed volume's last part in bytes.
-const TrailerSize = 80
+// tablePart is the length from which a contents table goes on in another frame.
+const tablePart = 1 << 20
 
-// Trailer ends a sealed volume and says where its contents table begins. It is protected by a checksum, not by a key.
-type Trailer struct {
-	Volume   ID
-	Size     int64  // of the whole volume, bytes
-	Contents int64  // offset of the first frame of the contents table
-	Label    int64  // offset of the frame that repeats the label
-	Frames   uint32 // of all kinds
-	Blobs    uint64
+// table collects the contents table of a volume that is being written, already encoded: 36 bytes a blob.
+type table struct {
+	done  []tableRows
+	now   tableRows
+	end   int64 // of the last frame listed
+	blobs uint64
 }
 
-// ReadTrailer reads the trailer of a volume of size bytes. The caller compares Volume with the label's. Errors:
-// ErrTorn (none there: not sealed, or cut short), ErrChecksum, ErrNewerVersion, ErrMalformed.
-func ReadTrailer(r io.ReaderAt, size int64) (Trailer, error) { panic("soon") }
+// tableRows is the payload of one frame of the table, without its head.
+type tableRows struct {
+	base  int64 // the first row's offset counts from here
+	count uint64
+	rows  []byte
+}
+
+func (t *table) add(offset int64, h Header, blobs []Blob) {
+	if len(t.now.rows) >= tablePart {
+		t.done = append(t.done, t.now)
+		t.now = tableRows{}
+	}
+	if t.now.count == 0 {
+		t.now.base = t.end
+	}
+	b := binary.AppendUvarint(t.now.rows, uint64(offset-t.end))
+	b = append(b, byte(h.Kind))
+	b = binary.AppendUvarint(b, uint64(h.Stored()))
+	b = binary.AppendUvarint(b, uint64(len(blobs)))
+	t.now.rows = appendRows(b, blobs)
+	t.now.count++
+	t.end = offset + int64(h.Stored())
+	t.blobs += uint64(len(blobs))
+}
+
+// parts gives the payloads of the table's frames: at least one.
+func (t *table) parts() [][]byte {
+	all := append(t.done, t.now)
+	parts := make([][]byte, len(all))
+	for i, r := range all {
+		b := binary.AppendUvarint(make([]byte, 0, len(r.rows)+32), uint64(i))
+		b = binary.AppendUvarint(b, uint64(len(all)))
+		b = binary.AppendUvarint(b, uint64(r.base))
+		b = binary.AppendUvarint(b, r.count)
+		parts[i] = append(b, r.rows...)
+	}
+	return parts
+}
 
 // FrameInfo is a frame as the contents table lists it.
 type FrameInfo struct {
@@ -30,6 +65,106 @@ type FrameInfo struct {
 	Blobs  []Blob // of FrameBlobs, in the order of the raw body
 }
 
-// ReadContents calls fn for each frame that the contents table lists, by offset. FrameInfo.Blobs is valid only during the call.
-// An error of fn ends it and is returned as it is. Errors: those of OpenFrame, ErrTorn, ErrMalformed.
-func ReadContents(r io.ReaderAt, t Trailer, aead cipher.AEAD, fn func(FrameInfo) error) error { panic("soon") }
+// ReadContents calls fn for each frame that the contents table lists, by offset: all but the table's own, the repeated
+// label and parity after the table. FrameInfo.Blobs is valid only during the call. An error of fn ends it and is
+// returned as it is. Errors: the reader's, those of OpenFrame, ErrTorn, ErrMalformed.
+func ReadContents(r io.ReaderAt, t Trailer, aead cipher.AEAD, fn func(FrameInfo) error) error {
+	c := contentsReader{trailer: t, limit: uint64(t.Contents), fn: fn}
+	for offset := t.Contents; !c.complete; {
+		h, plain, err := c.frame(r, offset, aead)
+		if err != nil {
+			return fmt.Errorf("contents table at %d: %w", offset, err)
+		}
+		if h.Kind == FrameContents {
+			if err := c.part(plain); err != nil {
+				return err
+			}
+		}
+		offset += int64(h.Stored())
+	}
+	return nil
+}
+
+// contentsReader puts the parts of a contents table together again.
+type contentsReader struct {
+	trailer Trailer
+	limit   uint64 // where listed frames must end
+	fn      func(FrameInfo) error
+
+	buf      []byte
+	rows     []Blob
+	next     uint64 // part
+	total    uint64 // parts
+	end      uint64 // of the last frame listed
+	blobs    uint64
+	complete bool
+}
+
+// frame reads and opens the frame at an offset; frames of other kinds between the table's are only stepped over.
+func (c *contentsReader) frame(r io.ReaderAt, offset int64, aead cipher.AEAD) (Header, []byte, error) {
+	var head [HeaderSize]byte
+	if offset > c.trailer.Label-HeaderSize {
+		return Header{}, nil, ErrTorn
+	}
+	if err := readFull(r, head[:], offset); err != nil {
+		return Header{}, nil, err
+	}
+	h, err := ParseHeader(head[:], c.trailer.Volume)
+	if err != nil || h.Kind != FrameContents {
+		return h, nil, err
+	}
+	if int64(h.Stored()) > c.trailer.Label-offset {
+		return h, nil, ErrTorn
+	}
+	if cap(c.buf) < int(h.Stored()) {
+		c.buf = make([]byte, h.Stored())
+	}
+	b := c.buf[:h.Stored()]
+	if err := readFull(r, b, offset); err != nil {
+		return h, nil, err
+	}
+	return OpenFrame(b, c.trailer.Volume, aead)
+}
+
+// part hands out the rows of one frame of the table.
+func (c *contentsReader) part(plain []byte) error {
+	d := decoder{b: plain}
+	index, total := d.uvarint(1<<32), d.uvarint(1<<32)
+	base := d.uvarint(c.limit)
+	count := d.uvarint(uint64(len(plain)))
+	if c.next == 0 {
+		c.total, c.end = total, base
+	}
+	if d.failed || index != c.next || total != c.total || base != c.end {
+		return fmt.Errorf("contents table: part %d: %w", c.next, ErrMalformed)
+	}
+	for ; count > 0; count-- {
+		f := c.row(&d)
+		if d.failed {
+			return fmt.Errorf("contents table: part %d: row: %w", c.next, ErrMalformed)
+		}
+		if err := c.fn(f); err != nil {
+			return err
+		}
+	}
+	c.next++
+	c.complete = c.next == c.total
+	if len(d.b) > 0 || (c.complete && c.blobs != c.trailer.Blobs) {
+		return fmt.Errorf("contents table: %w", ErrMalformed)
+	}
+	return nil
+}
+
+func (c *contentsReader) row(d *decoder) FrameInfo {
+	offset := c.end + d.uvarint(c.limit-c.end)
+	kind := d.take(1)
+	stored := d.uvarint(c.limit - min(offset, c.limit))
+	c.rows = d.rows(d.uvarint(uint64(len(d.b)/minRow)), c.rows[:0])
+	if d.failed || stored < HeaderSize || stored > HeaderSize+MaxPayload {
+		d.fail()
+		return FrameInfo{}
+	}
+	c.end = offset + stored
+	c.blobs += uint64(len(c.rows))
+	return FrameInfo{Offset: int64(offset), Stored: uint32(stored), Kind: FrameKind(kind[0]), Blobs: c.rows}
+}

@@ -2,7 +2,10 @@ package volume
 
 import (
 	"crypto/cipher"
+	"fmt"
 	"io"
+	"math"
+	"sync"
 )
 
 // File is what a volume is written to. The operating system's comes from CreateFile; tests bend it.
@@ -16,46 +19,202 @@ type File interface {
 
 // Writer appends frames to a new volume. Safe for concurrent use.
 type Writer struct {
-	f    File
-	id   ID
-	aead cipher.AEAD
+	f      File
+	id     ID
+	label  []byte
+	aead   cipher.AEAD
+	random io.Reader
+	spare  sync.Pool // of *[]byte: frames being sealed
+
+	syncing sync.Mutex // one sync at a time; before mu
+
+	mu      sync.Mutex
+	written sync.Cond // size below which every write has returned has grown, or the volume has failed
+	size    int64
+	next    uint32 // sequence number
+	pending []reservation
+	table   table
+	synced  int64
+	sealed  bool
+	closed  bool
+	failed  error
+}
+
+// reservation is a frame whose write has begun.
+type reservation struct {
+	offset int64
+	done   bool
 }
 
 // Create writes the label to f, which must be empty, and returns the volume's Writer, which owns f from then on (on
 // an error f is left to the caller). random is crypto/rand's Reader except in tests. Nothing is synced yet.
-func Create(f File, label Label, aead cipher.AEAD, random io.Reader) (*Writer, error) { panic("soon") }
+func Create(f File, label Label, aead cipher.AEAD, random io.Reader) (*Writer, error) {
+	b, err := EncodeLabel(label)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.WriteAt(b, 0); err != nil {
+		return nil, fmt.Errorf("volume %s: label: %w", label.Volume, err)
+	}
+	w := &Writer{f: f, id: label.Volume, label: b, aead: aead, random: random, size: int64(len(b))}
+	w.written.L = &w.mu
+	w.table.end = w.size
+	return w, nil
+}
 
 // ID is the volume's.
 func (w *Writer) ID() ID { return w.id }
 
 // Append seals plain as a frame of that kind and writes it. It returns where the frame lies and its length with the
 // header, once the write has returned; the frame is on stable storage only after a Sync. blobs are the frame's rows
-// for the contents table (none for other kinds than FrameBlobs). Calls at the same time seal and write in parallel; plain and
-// blobs may be used again afterwards. Errors: ErrFailed (this or an earlier write or sync), ErrSealed, ErrFull,
-// ErrTooLarge.
+// for the contents table (none for other kinds than FrameBlobs). Calls at the same time seal and write in parallel;
+// plain and blobs may be used again afterwards. Errors: ErrFailed (this or an earlier write or sync), ErrSealed,
+// ErrFull, ErrTooLarge.
 func (w *Writer) Append(kind FrameKind, plain []byte, blobs []Blob) (offset int64, stored uint32, err error) {
-	panic("soon")
+	if len(plain) > MaxPayload-gcmTagSize {
+		return 0, 0, fmt.Errorf("frame of %d bytes: %w", len(plain), ErrTooLarge)
+	}
+	w.mu.Lock()
+	if err := w.usable(); err != nil {
+		w.mu.Unlock()
+		return 0, 0, err
+	}
+	h, offset, err := w.reserve(kind, len(plain))
+	if err == nil {
+		w.table.add(offset, h, blobs)
+	}
+	w.mu.Unlock()
+	if err != nil {
+		return 0, 0, err
+	}
+	return offset, h.Stored(), w.write(h, offset, plain)
 }
 
-// Size is the offset where the next frame will lie.
-func (w *Writer) Size() int64 { panic("soon") }
+// reserve takes a place and a sequence number. From here on the number is spent, whatever happens. The caller holds mu.
+func (w *Writer) reserve(kind FrameKind, n int) (h Header, offset int64, err error) {
+	if w.next == math.MaxUint32 {
+		return h, 0, fmt.Errorf("volume %s: %w", w.id, ErrFull)
+	}
+	h = Header{Kind: kind, Volume: w.id, Sequence: w.next, Length: payloadLength(kind, n)}
+	if _, err := io.ReadFull(w.random, h.Random[:]); err != nil {
+		return h, 0, w.fail(fmt.Errorf("random bytes: %w", err))
+	}
+	offset = w.size
+	w.next++
+	w.size += int64(h.Stored())
+	w.pending = append(w.pending, reservation{offset: offset})
+	return h, offset, nil
+}
 
-// Sync waits for the appends that have begun and brings them to stable storage. Errors: ErrFailed.
-func (w *Writer) Sync() error { panic("soon") }
+// usable says why nothing can be appended any more.
+func (w *Writer) usable() error {
+	switch {
+	case w.failed != nil:
+		return w.failed
+	case w.sealed || w.closed:
+		return fmt.Errorf("volume %s: %w", w.id, ErrSealed)
+	}
+	return nil
+}
+
+// fail closes the volume for good. The caller holds mu.
+func (w *Writer) fail(cause error) error {
+	if w.failed == nil {
+		w.failed = fmt.Errorf("volume %s: %w: %w", w.id, ErrFailed, cause)
+		w.written.Broadcast()
+	}
+	return w.failed
+}
+
+// write seals a frame and writes it to its place.
+func (w *Writer) write(h Header, offset int64, plain []byte) error {
+	spare, _ := w.spare.Get().(*[]byte)
+	if spare == nil {
+		spare = new([]byte)
+	}
+	*spare = appendFrame(*spare, h, plain, w.aead)
+	_, err := w.f.WriteAt(*spare, offset)
+	w.spare.Put(spare)
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		return w.fail(err)
+	}
+	w.finish(offset)
+	return w.failed
+}
+
+// finish marks a reservation as written and forgets those that need no waiting for. The caller holds mu.
+func (w *Writer) finish(offset int64) {
+	for i := range w.pending {
+		if w.pending[i].offset == offset {
+			w.pending[i].done = true
+			break
+		}
+	}
+	n := 0
+	for n < len(w.pending) && w.pending[n].done {
+		n++
+	}
+	if n > 0 {
+		w.pending = append(w.pending[:0], w.pending[n:]...)
+		w.written.Broadcast()
+	}
+}
+
+// Size is the offset where the next frame will lie; after Seal the volume's length.
+func (w *Writer) Size() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.size
+}
 
 // Synced is the offset up to which everything is on stable storage.
-func (w *Writer) Synced() int64 { panic("soon") }
+func (w *Writer) Synced() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.synced
+}
 
 // Err is the error that closed the volume, or nil; it wraps ErrFailed.
-func (w *Writer) Err() error { panic("soon") }
+func (w *Writer) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failed
+}
 
 // ReadAt reads frames whose Append has returned.
 func (w *Writer) ReadAt(p []byte, off int64) (int, error) { return w.f.ReadAt(p, off) }
 
-// Seal ends the volume: contents table, repeated label, trailer, sync. Appends must have returned. The file stays
-// open for reading until Close. Sealing twice does nothing.
-func (w *Writer) Seal() error { panic("soon") }
+// Sync waits for the appends that have begun and brings them to stable storage; those that begin later it does not
+// wait for. Errors: ErrFailed.
+func (w *Writer) Sync() error {
+	target := w.Size()
+	w.syncing.Lock()
+	defer w.syncing.Unlock()
+	if done, err := w.await(target); done || err != nil {
+		return err
+	}
+	err := w.f.Sync()
 
-// Close releases the file. A volume that was not sealed is left as a crash would leave it; a failed one is first cut
-// back to Synced.
-func (w *Writer) Close() error { panic("soon") }
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		return w.fail(err)
+	}
+	w.synced = target
+	return w.failed
+}
+
+// await returns when every frame below target is written: a sync that began earlier would not cover it. done means
+// that they are synced as well.
+func (w *Writer) await(target int64) (done bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.failed == nil && len(w.pending) > 0 && w.pending[0].offset < target {
+		w.written.Wait()
+	}
+	return w.synced >= target, w.failed
+}
+

@@ -1,0 +1,90 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Seal ends the volume: contents table, repeated label, trailer, sync. Appends that have begun are waited for, further
+// ones give ErrSealed. The file stays open for reading until Close. Sealing again does nothing. Errors: ErrFailed,
+// ErrSealed (closed before).
+func (w *Writer) Seal() error {
+	if done, err := w.beginSeal(); done || err != nil {
+		return err
+	}
+	t := Trailer{Volume: w.id, Contents: w.Size(), Blobs: w.table.blobs}
+	for _, part := range w.table.parts() {
+		if err := w.appendLast(FrameContents, part); err != nil {
+			return err
+		}
+	}
+	t.Label = w.Size()
+	if err := w.appendLast(FrameLabel, w.label); err != nil {
+		return err
+	}
+	if err := w.writeTrailer(t); err != nil {
+		return err
+	}
+	return w.Sync()
+}
+
+// beginSeal stops appends and waits for those under way.
+func (w *Writer) beginSeal() (done bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.sealed && w.failed == nil {
+		return true, nil
+	}
+	if err := w.usable(); err != nil {
+		return false, err
+	}
+	w.sealed = true
+	for w.failed == nil && len(w.pending) > 0 {
+		w.written.Wait()
+	}
+	return false, w.failed
+}
+
+// appendLast writes a frame of a volume that takes no others any more.
+func (w *Writer) appendLast(kind FrameKind, plain []byte) error {
+	w.mu.Lock()
+	h, offset, err := w.reserve(kind, len(plain))
+	if err != nil {
+		defer w.mu.Unlock()
+		return w.fail(err)
+	}
+	w.mu.Unlock()
+	return w.write(h, offset, plain)
+}
+
+func (w *Writer) writeTrailer(t Trailer) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t.Frames = w.next
+	t.Size = w.size + TrailerSize
+	if _, err := w.f.WriteAt(t.encode(), w.size); err != nil {
+		return w.fail(err)
+	}
+	w.size = t.Size
+	w.table = table{}
+	return nil
+}
+
+// Close releases the file. A volume that was not sealed is left as a crash would leave it; a failed one is first cut
+// back to Synced, because what lies beyond may be in memory only and vanish later. Appends must have returned.
+func (w *Writer) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil
+	}
+	w.closed = true
+	var cut error
+	if w.failed != nil {
+		cut = w.f.Truncate(w.synced)
+	}
+	if err := errors.Join(cut, w.f.Close()); err != nil {
+		return fmt.Errorf("volume %s: close: %w", w.id, err)
+	}
+	return nil
+}
