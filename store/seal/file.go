@@ -25,13 +25,16 @@ func encodeFile(magic string, version int, v any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", magic, err)
 	}
-	out := fmt.Appendf(nil, "%s %d\n%s\n", magic, version, body)
-	sum := sha256.Sum256(out)
-	out = fmt.Appendf(out, "sum %x\n", sum)
+	out := sumLines(magic, version, body)
 	if len(out) > maxFile {
 		return nil, fmt.Errorf("%s: %d bytes are too many", magic, len(out))
 	}
 	return out, nil
+}
+
+func sumLines(magic string, version int, body []byte) []byte {
+	out := fmt.Appendf(nil, "%s %d\n%s\n", magic, version, body)
+	return fmt.Appendf(out, "sum %x\n", sha256.Sum256(out))
 }
 
 // decodeFile checks the lines around the JSON of a slot or bundle file. The checksum covers every version.

@@ -1,0 +1,134 @@
+package seal
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// Export returns the usable slots of dir and its newest whole bundle as one text, for paper or for the label
+// of an archive. It needs no secret and reveals none (unless a slot is clear): it opens with the slots' secrets.
+func Export(dir string) ([]byte, error) {
+	d := keyDir{dir}
+	slots, err := d.slots()
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	for _, s := range slots {
+		if s.problem != "" {
+			continue
+		}
+		data, err := s.encode()
+		if err != nil {
+			return nil, err
+		}
+		out.Write(data)
+	}
+	whole, problems, err := d.bundles()
+	if err != nil {
+		return nil, err
+	}
+	if len(whole) == 0 || out.Len() == 0 {
+		return nil, fmt.Errorf("%s: %w", dir, errors.Join(ErrDamagedBundle, problems))
+	}
+	data, err := encodeFile(bundleMagic, bundleVersion, whole[0])
+	if err != nil {
+		return nil, err
+	}
+	out.Write(data)
+	return out.Bytes(), nil
+}
+
+// Import writes what Export gave into dir, beside what is there already. Keys of another store are refused
+// (ErrForeign), as is a text with anything damaged in it (ErrDamagedSlot, ErrDamagedBundle): then nothing is written.
+func Import(dir string, exported []byte) error {
+	files, set, err := parseExport(exported)
+	if err != nil {
+		return err
+	}
+	d := keyDir{dir}
+	unlock, err := d.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	whole, _, err := d.bundles()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(whole, func(f *bundleFile) bool { return Set(f.Set) != set }) {
+		return fmt.Errorf("%s: %w", dir, ErrForeign)
+	}
+	for _, f := range files {
+		if err := d.write(f.name, f.data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// namedFile is a file of keys under its name in the directory.
+type namedFile struct {
+	name string
+	data []byte
+}
+
+// parseExport splits an exported text into files, the bundle first, and checks each.
+func parseExport(text []byte) (files []namedFile, set Set, err error) {
+	if len(text) > 16*maxFile {
+		return nil, set, fmt.Errorf("exported keys: %d bytes are too many", len(text))
+	}
+	var sets []Set
+	for len(text) > 0 {
+		var data []byte
+		if data, text = cutFile(text); bytes.HasPrefix(data, []byte(bundleMagic)) {
+			f, err := parseBundle(data)
+			if err != nil {
+				return nil, set, fmt.Errorf("exported keys: %w: %v", ErrDamagedBundle, err)
+			}
+			files = slices.Insert(files, 0, namedFile{bundlePrefix + strconv.FormatUint(uint64(f.Number), 10), data})
+			sets = append(sets, Set(f.Set))
+			continue
+		}
+		s := parseSlot(claimedID(data), data)
+		if s.problem != "" {
+			return nil, set, fmt.Errorf("exported keys: %w: %s", ErrDamagedSlot, s.problem)
+		}
+		files = append(files, namedFile{slotPrefix + s.ID, data})
+		sets = append(sets, Set(s.Set))
+	}
+	if len(files) < 2 || bytes.HasPrefix([]byte(files[0].name), []byte(slotPrefix)) {
+		return nil, set, fmt.Errorf("exported keys: %w: a slot and a bundle are needed", ErrDamagedBundle)
+	}
+	if slices.ContainsFunc(sets, func(s Set) bool { return s != sets[0] }) {
+		return nil, set, fmt.Errorf("exported keys: %w", ErrForeign)
+	}
+	return files, sets[0], nil
+}
+
+// cutFile splits text after three lines.
+func cutFile(text []byte) (file, rest []byte) {
+	end := 0
+	for range 3 {
+		n := bytes.IndexByte(text[end:], '\n')
+		if n < 0 {
+			return text, nil
+		}
+		end += n + 1
+	}
+	return text[:end:end], text[end:]
+}
+
+// claimedID is the ID a slot file gives itself; parseSlot checks the rest.
+func claimedID(data []byte) string {
+	_, body, err := decodeFile(slotMagic, data)
+	var s slotFile
+	if err != nil || json.Unmarshal(body, &s) != nil || !slotID.MatchString(s.ID) {
+		return ""
+	}
+	return s.ID
+}
