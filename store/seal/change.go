@@ -230,11 +230,11 @@ func (d keyDir) freeID() (string, error) {
 
 func (d keyDir) find(id string) (*slotFile, error) {
 	if !slotID.MatchString(id) {
-		return nil, fmt.Errorf("slot %q: %w", id, ErrNoSuchSlot)
+		return nil, fmt.Errorf("slot %q: %w", id, ErrUnknownSlot)
 	}
 	s, err := d.slot(id)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("slot %s: %w", id, ErrNoSuchSlot)
+		return nil, fmt.Errorf("slot %s: %w", id, ErrUnknownSlot)
 	}
 	return s, err
 }

@@ -48,8 +48,8 @@ func TestAnyOfSeveralSlotsOpens(t *testing.T) {
 	_, err = Open(t.Context(), dir, give(Secret{KeyFile: second.KeyFile}))
 	wantErr(t, err, ErrWrongSecret)
 	opens(t, dir, cases[1].right)
-	wantErr(t, Remove(dir, info.ID), ErrNoSuchSlot)
-	wantErr(t, Remove(dir, "../passwd"), ErrNoSuchSlot)
+	wantErr(t, Remove(dir, info.ID), ErrUnknownSlot)
+	wantErr(t, Remove(dir, "../passwd"), ErrUnknownSlot)
 }
 
 func TestAddByAClient(t *testing.T) {
@@ -96,7 +96,7 @@ func TestChangeReplacesTheSecret(t *testing.T) {
 	_, err = Open(t.Context(), dir, give(Secret{KeyFile: old}))
 	wantErr(t, err, ErrNoSlot)
 	_, err = b.Change(dir, before.ID, NewSlot{Password: now})
-	wantErr(t, err, ErrNoSuchSlot)
+	wantErr(t, err, ErrUnknownSlot)
 	_, err = b.Change(dir, info.ID, NewSlot{})
 	wantErr(t, err, ErrBadSlot)
 	_, err = b.Change(dir, info.ID, NewSlot{KeyFile: old, Role: RoleAdmin})

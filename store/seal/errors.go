@@ -22,8 +22,8 @@ var (
 	ErrBadSlot = errors.New("key slot cannot be made")
 	// ErrLastSlot: the slot is the last of its role.
 	ErrLastSlot = errors.New("the last key slot cannot be removed")
-	// ErrNoSuchSlot: no slot has that ID.
-	ErrNoSuchSlot = errors.New("no such key slot")
+	// ErrUnknownSlot: no slot has that ID.
+	ErrUnknownSlot = errors.New("no such key slot")
 	// ErrNotAdmin: only who opened an admin slot can make another.
 	ErrNotAdmin = errors.New("needs an admin key slot")
 	// ErrForeign: the bundle belongs to other slots than those of the directory.
