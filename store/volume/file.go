@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"io/fs"
 	"os"
 	"sync"
 
@@ -17,21 +18,32 @@ const (
 // Safe for concurrent use, but each byte is written once.
 type OSFile struct {
 	f    *os.File
+	keep bool
 	full chan int64 // offsets of full windows
 	done chan struct{}
 
 	mu      sync.Mutex
 	filled  map[int64]int64 // bytes written of windows that are not full, by their offset
 	failure error           // of the device; reported by every later write and sync
+	closed  bool
 }
 
-// CreateFile makes a new file for a volume, with mode 0600 (fs.ErrExist if there is one).
-func CreateFile(path string) (*OSFile, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+// FileOptions refine CreateFile; the zero value is for data volumes.
+type FileOptions struct {
+	Perm       fs.FileMode // 0 means 0600
+	KeepCached bool        // leave what was written in the page cache: for volumes that are soon read again
+}
+
+// CreateFile makes a new file for a volume (fs.ErrExist if there is one).
+func CreateFile(path string, opts FileOptions) (*OSFile, error) {
+	if opts.Perm == 0 {
+		opts.Perm = 0o600
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, opts.Perm)
 	if err != nil {
 		return nil, err
 	}
-	o := &OSFile{f: f, full: make(chan int64, windowsAhead), done: make(chan struct{}), filled: make(map[int64]int64)}
+	o := &OSFile{f: f, keep: opts.KeepCached, full: make(chan int64, windowsAhead), done: make(chan struct{}), filled: make(map[int64]int64)}
 	go o.behind()
 	return o, nil
 }
@@ -53,6 +65,9 @@ func (o *OSFile) behind() {
 func (o *OSFile) settle(fd int, at int64) {
 	const flags = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
 	o.note(unix.SyncFileRange(fd, at, window, flags))
+	if o.keep {
+		return
+	}
 	// Only advice: a page that stays cached costs memory, nothing else.
 	_ = unix.Fadvise(fd, at, window, unix.FADV_DONTNEED)
 }
@@ -115,8 +130,16 @@ func (o *OSFile) Sync() error {
 // Truncate cuts the file.
 func (o *OSFile) Truncate(size int64) error { return o.f.Truncate(size) }
 
-// Close waits for what is being written behind and closes the file. Writes must have returned.
+// Close waits for what is being written behind and closes the file. Writes must have returned. Closing again does
+// nothing.
 func (o *OSFile) Close() error {
+	o.mu.Lock()
+	closed := o.closed
+	o.closed = true
+	o.mu.Unlock()
+	if closed {
+		return nil
+	}
 	close(o.full)
 	<-o.done
 	return o.f.Close()

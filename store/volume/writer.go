@@ -217,4 +217,3 @@ func (w *Writer) await(target int64) (done bool, err error) {
 	}
 	return w.synced >= target, w.failed
 }
-
