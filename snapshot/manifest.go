@@ -2,9 +2,16 @@ package snapshot
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"snapfs/store"
+)
+
+// Bounds of the list of errors in a manifest.
+const (
+	MaxErrors      = 10_000
+	maxErrorsBytes = 1 << 20
 )
 
 // How a backup found what had changed. On disk; append only.
@@ -33,7 +40,7 @@ type Manifest struct {
 	FileSystems    []FileSystem
 	Totals         Totals // of the whole snapshot, Bytes with linked names counted each
 	Errors         []FileError
-	ErrorCount     uint64 // Errors holds the first 10,000
+	ErrorCount     uint64 // all of them; Errors holds the first 10,000, of 1 MiB at most
 	Found          string
 	Tags           []string
 	Program        string
@@ -51,31 +58,67 @@ type FileError struct {
 	Error string
 }
 
-// WriteManifest stores m and returns the snapshot's ID.
-func WriteManifest(ctx context.Context, sink Sink, m *Manifest) (store.ID, error) { panic("todo") }
-
-// ReadManifest reads a snapshot's manifest.
-func ReadManifest(ctx context.Context, src Source, id store.ID) (*Manifest, error) { panic("todo") }
-
-// Summary is what lists show of a snapshot without reading its manifest: it stands in the commit fact.
-type Summary struct {
-	Host        string
-	User        string
-	Paths       []string
-	Parent      store.ID
-	End         time.Time
-	Offset      int // seconds east of UTC
-	Entries     uint64
-	Bytes       uint64
-	BytesStored uint64
-	Errors      uint64
-	Single      bool
-	HasXattrs   bool // some entry has extended attributes: decides mount --xattrs auto
-	Program     string
+// WriteManifest stores m and returns the snapshot's ID. Of m.Errors as many are kept as are allowed;
+// m.ErrorCount counts all.
+func WriteManifest(ctx context.Context, sink Sink, m *Manifest) (store.ID, error) {
+	if err := m.check(); err != nil {
+		return store.ID{}, err
+	}
+	id, err := sink.Put(ctx, store.KindManifest, m.encode())
+	if err != nil {
+		return store.ID{}, fmt.Errorf("storing the manifest: %w", err)
+	}
+	return id, nil
 }
 
-// Encode gives the form for store.Commit.Summary.
-func (s *Summary) Encode() []byte { panic("todo") }
+// ReadManifest reads a snapshot's manifest. Errors: *NodeError.
+func ReadManifest(ctx context.Context, src Source, id store.ID) (*Manifest, error) {
+	data, err := src.Get(ctx, store.KindManifest, id)
+	if err != nil {
+		return nil, &NodeError{store.KindManifest, id, err}
+	}
+	m, _, err := decodeManifest(data)
+	if err != nil {
+		return nil, &NodeError{store.KindManifest, id, err}
+	}
+	return m, nil
+}
 
-// ParseSummary is the inverse of Encode.
-func ParseSummary(data []byte) (*Summary, error) { panic("todo") }
+// check refuses what no reader would accept.
+func (m *Manifest) check() error {
+	if err := checkManifestEntry(&m.Root); err != nil {
+		return fmt.Errorf("root: %w", err)
+	}
+	for i := range m.Above {
+		if err := checkManifestEntry(&m.Above[i]); err != nil {
+			return fmt.Errorf("directory above: %w", err)
+		}
+	}
+	for i, fs := range m.FileSystems {
+		if i > 0 && fs.Index <= m.FileSystems[i-1].Index {
+			return fmt.Errorf("%w: file systems out of order", ErrEntry)
+		}
+	}
+	if m.LinkTree.IsZero() != (m.Links == 0) || m.Links > maxEntries || m.Totals.Entries > maxEntries {
+		return fmt.Errorf("%w: impossible totals", ErrEntry)
+	}
+	return nil
+}
+
+func checkManifestEntry(e *Entry) error {
+	if e.Type != TypeDir || e.Linked {
+		return fmt.Errorf("%w: not a directory", ErrEntry)
+	}
+	return e.check()
+}
+
+// keptErrors is how many errors fit into the manifest.
+func keptErrors(list []FileError) int {
+	size := 0
+	for i, e := range list {
+		if size += len(e.Path) + len(e.Error) + 8; size > maxErrorsBytes || i == MaxErrors {
+			return i
+		}
+	}
+	return len(list)
+}

@@ -2,6 +2,10 @@ package snapshot
 
 import (
 	"context"
+	"io"
+	"io/fs"
+	"strings"
+	"syscall"
 
 	"snapfs/store"
 )
@@ -17,70 +21,175 @@ type Found struct {
 // LinkBit marks positions in the link tree.
 const LinkBit uint32 = 1 << 31
 
-// Cache keeps decoded pages for several Trees, up to a byte budget. Safe for concurrent use.
-type Cache struct{}
-
-// NewCache returns a cache of about so many bytes; 0 means 16 MiB.
-func NewCache(bytes int64) *Cache { panic("todo") }
-
 // Tree is a snapshot opened for reading. Safe for concurrent use. It holds no table: memory is the Cache's.
-type Tree struct{}
+// Errors of its methods are *NodeError where a stored blob is to blame.
+type Tree struct {
+	src      Source
+	pageKey  [32]byte
+	id       store.ID
+	manifest *Manifest
+	cache    *Cache
+}
 
 // OpenTree reads the manifest and returns the tree; cache may be nil (one of its own).
 func OpenTree(ctx context.Context, src Source, pageKey [32]byte, id store.ID, cache *Cache) (*Tree, error) {
-	panic("todo")
+	m, err := ReadManifest(ctx, src, id)
+	if err != nil {
+		return nil, err
+	}
+	if cache == nil {
+		cache = NewCache(0)
+	}
+	return &Tree{src: src, pageKey: pageKey, id: id, manifest: m, cache: cache}, nil
 }
 
+// ID is the snapshot's ID.
+func (t *Tree) ID() store.ID { return t.id }
+
+// PageKey is the key whose hash cuts the store's pages: for writing a directory anew.
+func (t *Tree) PageKey() [32]byte { return t.pageKey }
+
 // Manifest returns the snapshot's manifest.
-func (t *Tree) Manifest() *Manifest { panic("todo") }
+func (t *Tree) Manifest() *Manifest { return t.manifest }
 
 // Root returns the root directory, Position 0.
-func (t *Tree) Root() Found { panic("todo") }
+func (t *Tree) Root() Found { return Found{Entry: &t.manifest.Root} }
 
 // Lookup finds a name in a directory in O(log n) pages: fs.ErrNotExist if there is none. A linked entry is
 // returned as it stands; see Follow.
-func (t *Tree) Lookup(ctx context.Context, dir Found, name string) (Found, error) { panic("todo") }
+func (t *Tree) Lookup(ctx context.Context, dir Found, name string) (Found, error) {
+	if dir.Type != TypeDir {
+		return Found{}, syscall.ENOTDIR
+	}
+	if dir.Dir.IsZero() {
+		return Found{}, fs.ErrNotExist
+	}
+	k := key{name: name}
+	base := uint64(dir.Position) + 1
+	p, err := t.page(ctx, dirRef(dir.Entry))
+	for err == nil {
+		i := p.seek(k)
+		if p.level == 0 {
+			if i == p.len() || p.entries[i].Name != name {
+				return Found{}, fs.ErrNotExist
+			}
+			return found(p, i, base), nil
+		}
+		base += p.before[i]
+		p, err = t.child(ctx, p, i, dir.FS)
+	}
+	return Found{}, err
+}
+
+// found is entry i of a leaf whose first entry has position base.
+func found(p *page, i int, base uint64) Found {
+	return Found{Entry: &p.entries[i], Position: uint32(base + p.before[i])}
+}
 
 // List calls fn for the entries of a directory in byte order of their names, from the first whose Position is
 // at least from (0: all), until fn returns false.
 func (t *Tree) List(ctx context.Context, dir Found, from uint32, fn func(Found) bool) error {
-	panic("todo")
+	it := t.Entries(dir)
+	it.fromPosition(from)
+	return it.each(ctx, fn)
 }
 
 // ListFrom is List beginning with the first name that is not less than name.
 func (t *Tree) ListFrom(ctx context.Context, dir Found, name string, fn func(Found) bool) error {
-	panic("todo")
+	it := t.Entries(dir)
+	it.fromName(name)
+	return it.each(ctx, fn)
 }
 
-// Follow replaces a linked entry by its record in the link tree, with the name kept; other entries are returned unchanged.
-func (t *Tree) Follow(ctx context.Context, f Found) (Found, error) { panic("todo") }
-
-// At returns what has a position: an entry (followed if linked), or with LinkBit a link-tree record (without a name).
-func (t *Tree) At(ctx context.Context, position uint32) (Found, error) { panic("todo") }
-
-// PathAt returns the path, beginning with "/", of a position without LinkBit; for people.
-func (t *Tree) PathAt(ctx context.Context, position uint32) (string, error) { panic("todo") }
-
-// Walk finds a path below the root ("", "/" and "." mean the root), not following symlinks.
-func (t *Tree) Walk(ctx context.Context, path string) (Found, error) { panic("todo") }
-
-// Links calls fn for every record of the link tree, in order of (FS, Inode).
-func (t *Tree) Links(ctx context.Context, fn func(Found) bool) error { panic("todo") }
-
-// Xattrs returns an entry's extended attributes, wherever they are stored.
-func (t *Tree) Xattrs(ctx context.Context, e *Entry) ([]Xattr, error) { panic("todo") }
-
-// Items calls fn for the items of a regular file's content in order, with the offset of each, from the one that
-// covers offset, until fn returns false.
-func (t *Tree) Items(ctx context.Context, e *Entry, offset int64, fn func(offset int64, it Item) bool) error {
-	panic("todo")
+// Pages is List of a whole directory, but asks enter before it reads a page, with the page's ID and the totals
+// of what it holds and all below; if enter returns false the page is left out. The same ID means the same
+// names and entries (linked ones may differ in their records) and the same directories below.
+func (t *Tree) Pages(ctx context.Context, dir Found, enter func(store.ID, Totals) bool, fn func(Found) bool) error {
+	if !dir.Dir.IsZero() && !enter(dir.Dir, dir.Totals) {
+		return nil
+	}
+	it := t.Entries(dir)
+	it.enter = enter
+	return it.each(ctx, fn)
 }
 
-// ReadAt reads from a regular file as io.ReaderAt does; holes read as zeros.
-func (t *Tree) ReadAt(ctx context.Context, e *Entry, p []byte, off int64) (int, error) { panic("todo") }
+func (it *DirIter) each(ctx context.Context, fn func(Found) bool) error {
+	for {
+		f, err := it.Next(ctx)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if !fn(f) {
+			return nil
+		}
+	}
+}
 
-// NextData and NextHole answer lseek's SEEK_DATA and SEEK_HOLE; io.EOF stands for ENXIO.
-func (t *Tree) NextData(ctx context.Context, e *Entry, off int64) (int64, error) { panic("todo") }
+// Walk finds a path below the root ("", "/" and "." mean the root), not following symlinks. Errors:
+// fs.ErrNotExist, syscall.ENOTDIR; wrapped in a *PathError.
+func (t *Tree) Walk(ctx context.Context, path string) (Found, error) {
+	at := t.Root()
+	for rest := path; rest != ""; {
+		var name string
+		name, rest, _ = strings.Cut(rest, "/")
+		if name == "" || name == "." {
+			continue
+		}
+		next, err := t.Lookup(ctx, at, name)
+		if err != nil {
+			return Found{}, &PathError{Op: "look up", Path: path, Err: err}
+		}
+		at = next
+	}
+	return at, nil
+}
 
-// NextHole: see NextData.
-func (t *Tree) NextHole(ctx context.Context, e *Entry, off int64) (int64, error) { panic("todo") }
+// ref says where a page is and what it must be.
+type ref struct {
+	id    store.ID
+	kind  pageKind
+	fs    uint32
+	level int // -1: any, for a root
+	sum   sums
+}
+
+func dirRef(dir *Entry) ref {
+	return ref{id: dir.Dir, kind: pageDirectory, fs: dir.FS, level: -1, sum: sums{Totals: dir.Totals}}
+}
+
+// page returns a page that is what r says.
+func (t *Tree) page(ctx context.Context, r ref) (*page, error) {
+	p, err := t.cache.get(ctx, t.src, cacheKey{id: r.id, kind: r.kind, fs: r.fs})
+	if err != nil {
+		return nil, err
+	}
+	if r.level >= 0 && p.level != r.level {
+		return nil, &NodeError{store.KindNode, r.id, malformed("page of level %d, not %d", p.level, r.level)}
+	}
+	same := p.sum == r.sum
+	if r.level < 0 && r.kind == pageContent {
+		same = p.sum.Bytes == r.sum.Bytes
+	} else if r.level < 0 && r.kind == pageLinks {
+		same = p.sum.Entries == r.sum.Entries
+	}
+	if !same {
+		return nil, &NodeError{store.KindNode, r.id, malformed("totals are not those above the page")}
+	}
+	return p, nil
+}
+
+// child returns the page below record i of p. fs is the directory's file system.
+func (t *Tree) child(ctx context.Context, p *page, i int, fs uint32) (*page, error) {
+	b := &p.branches[i]
+	c, err := t.page(ctx, ref{id: b.id, kind: p.kind, fs: fs, level: p.level - 1, sum: b.sum})
+	if err != nil || p.kind == pageContent {
+		return c, err
+	}
+	if c.key(0) != b.first || i+1 < p.len() && c.key(c.len()-1).compare(p.branches[i+1].first) >= 0 {
+		return nil, &NodeError{store.KindNode, b.id, malformed("keys are not those above the page")}
+	}
+	return c, nil
+}

@@ -1,0 +1,119 @@
+package snapshot
+
+import (
+	"fmt"
+	"time"
+
+	"snapfs/store"
+)
+
+// Summary is what lists show of a snapshot without reading its manifest: it stands in the commit fact.
+type Summary struct {
+	Host        string
+	User        string
+	Paths       []string
+	Parent      store.ID
+	End         time.Time
+	Offset      int // seconds east of UTC
+	Entries     uint64
+	Bytes       uint64
+	BytesStored uint64
+	Errors      uint64
+	Single      bool
+	HasXattrs   bool // some entry has extended attributes: decides mount --xattrs auto
+	Program     string
+}
+
+// Fields of a summary. On disk; append only.
+const (
+	summaryHost        store.Tag = 1
+	summaryUser        store.Tag = 2
+	summaryPaths       store.Tag = 3
+	summaryParent      store.Tag = 4
+	summaryEnd         store.Tag = 5 // as in the manifest
+	summaryEndNsec     store.Tag = 6
+	summaryOffset      store.Tag = 7
+	summaryEntries     store.Tag = 8
+	summaryBytes       store.Tag = 9
+	summaryBytesStored store.Tag = 10
+	summaryErrors      store.Tag = 11
+	summarySingle      store.Tag = 12
+	summaryHasXattrs   store.Tag = 13
+	summaryProgram     store.Tag = 14
+)
+
+// Encode gives the form for store.Commit.Summary.
+func (s *Summary) Encode() []byte {
+	f := store.AppendFields(nil)
+	f.String(summaryHost, s.Host)
+	f.String(summaryUser, s.User)
+	f.Strings(summaryPaths, s.Paths)
+	f.ID(summaryParent, s.Parent)
+	putTime(&f, summaryEnd, summaryEndNsec, s.End)
+	f.Int(summaryOffset, int64(s.Offset))
+	f.Uint(summaryEntries, s.Entries)
+	f.Uint(summaryBytes, s.Bytes)
+	f.Uint(summaryBytesStored, s.BytesStored)
+	f.Uint(summaryErrors, s.Errors)
+	f.Bool(summarySingle, s.Single)
+	f.Bool(summaryHasXattrs, s.HasXattrs)
+	f.String(summaryProgram, s.Program)
+	return f.Encoded()
+}
+
+// ParseSummary is the inverse of Encode.
+func ParseSummary(data []byte) (*Summary, error) {
+	s, _, err := decodeSummary(data)
+	if err != nil {
+		return nil, fmt.Errorf("summary: %w", err)
+	}
+	return s, nil
+}
+
+// decodeSummary also reports whether it skipped unknown fields.
+func decodeSummary(data []byte) (s *Summary, skipped bool, err error) {
+	s = new(Summary)
+	var end instant
+	r := store.ReadFields(data)
+	for r.Next() {
+		switch r.Tag() {
+		case summaryHost:
+			s.Host = r.String()
+		case summaryUser:
+			s.User = r.String()
+		case summaryPaths:
+			s.Paths = r.Strings()
+		case summaryParent:
+			s.Parent = r.ID()
+		case summaryEnd:
+			end.sec = r.Uint()
+		case summaryEndNsec:
+			end.nsec = r.Uint()
+		case summaryOffset:
+			s.Offset = int(r.Int())
+		case summaryEntries:
+			s.Entries = r.Uint()
+		case summaryBytes:
+			s.Bytes = r.Uint()
+		case summaryBytesStored:
+			s.BytesStored = r.Uint()
+		case summaryErrors:
+			s.Errors = r.Uint()
+		case summarySingle:
+			s.Single = r.Bool()
+		case summaryHasXattrs:
+			s.HasXattrs = r.Bool()
+		case summaryProgram:
+			s.Program = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	if err := r.Err(); err != nil {
+		return nil, false, err
+	}
+	if s.End, err = end.time(); err != nil {
+		return nil, false, err
+	}
+	return s, r.Skipped(), nil
+}
