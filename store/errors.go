@@ -70,3 +70,8 @@ type LockedError struct {
 }
 
 func (e *LockedError) Error() string { return fmt.Sprintf("%s is locked by %s", e.Name, e.Job) }
+
+// errUnknownCompression says which words are known.
+func errUnknownCompression(c Compression) error {
+	return fmt.Errorf("compression %q: want none, s2, fastest, default or better", string(c))
+}

@@ -2,17 +2,30 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"snapfs/store/chunker"
 	"snapfs/store/seal"
+	"snapfs/store/volume"
 )
 
 // Store is an open store as jobs see it: held by this process, or reached through the process that holds
 // it. Safe for concurrent use.
 type Store struct {
-	handle // see open.go
+	path    string
+	config  config
+	bundle  *seal.Bundle
+	session Session
+	end     func() error
+	reader  *reader
+	keys    idKeys
+	cut     *chunker.Cutter
+	flight  *inFlight
+	job     string
 }
 
 // InitOptions says how to make a store.
@@ -36,83 +49,138 @@ type Options struct {
 	Direct bool
 }
 
-// Init makes a store in dir, which must be missing or empty (ErrNotEmpty, ErrStoreExists).
-func Init(ctx context.Context, dir string, o InitOptions) error { return initStore(ctx, dir, o) }
-
 // Open holds the store in dir, or reaches the process that does. If that process ends, the Store becomes
-// holder itself or finds the next one; callers notice nothing.
-func Open(ctx context.Context, dir string, o Options) (*Store, error) { return open(ctx, dir, o) }
+// holder itself or finds the next one; callers notice nothing. Errors: ErrNoStore, ErrNotOwner, ErrNewerFormat,
+// ErrConfig, ErrHeld, those of unlocking.
+func Open(ctx context.Context, dir string, o Options) (*Store, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = discardLog()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Cache == 0 {
+		o.Cache = 32 << 20
+	}
+	if err := checkOwner(dir); err != nil {
+		return nil, err
+	}
+	c, err := readConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	at, err := attach(ctx, dir, o)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{
+		path: dir, config: c, bundle: at.bundle, session: at.session, end: at.end, keys: newIDKeys(at.bundle),
+		reader: newReader(dir, at.bundle, at.session, o.Cache),
+		cut:    chunker.New(chunker.Params{Average: c.ChunkAverage}, at.bundle.GearKey()),
+		flight: &inFlight{ids: map[ID]struct{}{}}, job: o.Job,
+	}, nil
+}
 
 // Close ends the session; a holder seals its volumes.
-func (s *Store) Close() error { return s.close() }
+func (s *Store) Close() error { return errors.Join(s.reader.close(), s.end()) }
 
 // Dir is the store's directory, absolute.
-func (s *Store) Dir() string { return s.dir() }
+func (s *Store) Dir() string { return s.path }
 
 // BlobID is the ID that data of that kind has in this store.
-func (s *Store) BlobID(kind Kind, data []byte) ID { return s.blobID(kind, data) }
+func (s *Store) BlobID(kind Kind, data []byte) ID { return s.keys.id(kind, data) }
 
 // Cutter returns the store's chunk parameters with their keyed gear table.
-func (s *Store) Cutter() *chunker.Cutter { return s.cutter() }
+func (s *Store) Cutter() *chunker.Cutter { return s.cut }
 
 // PageKey is the key of the hash that says where pages of directories are cut.
-func (s *Store) PageKey() [32]byte { return s.pageKey() }
+func (s *Store) PageKey() [32]byte { return s.bundle.PageKey() }
 
 // Get returns a blob's plaintext, which the caller must not change. Errors: *MissingError, *CorruptError.
 func (s *Store) Get(ctx context.Context, kind Kind, id ID) ([]byte, error) {
-	return s.get(ctx, kind, id)
+	return s.reader.get(ctx, kind, id)
 }
 
-// GetInto is Get without the cache for large frames: it appends the blob to dst[:0] if it can and returns
-// what holds it. For readers that want each blob once, such as restore.
+// GetInto is Get without the cache for large frames: it uses dst's memory if it can and returns what holds the blob.
+// For readers that want each blob once, such as restore.
 func (s *Store) GetInto(ctx context.Context, kind Kind, id ID, dst []byte) ([]byte, error) {
-	return s.getInto(ctx, kind, id, dst)
+	return s.reader.getInto(ctx, kind, id, dst)
 }
 
 // Locate finds where blobs lie, for reading them in the order of Place.Compare. Unknown ones give a zero Place.
-func (s *Store) Locate(ctx context.Context, ids []ID) ([]Place, error) { return s.locate(ctx, ids) }
+func (s *Store) Locate(ctx context.Context, ids []ID) ([]Place, error) {
+	return s.session.Locate(ctx, ids)
+}
 
 // Prefetch starts reading blobs that will be asked for soon; it never blocks and reports nothing.
-func (s *Store) Prefetch(kind Kind, ids ...ID) { s.prefetch(kind, ids) }
+func (s *Store) Prefetch(kind Kind, ids ...ID) { s.reader.prefetch(kind, ids) }
 
 // NewWriter returns a Writer for one goroutine; several may be used at once.
-func (s *Store) NewWriter() *Writer { return s.newWriter() }
+func (s *Store) NewWriter() *Writer {
+	level, err := s.config.Compression.level()
+	if err != nil {
+		level = volume.LevelFastest // not reached: the setting was checked at open
+	}
+	return &Writer{writer{session: s.session, keys: s.keys, flight: s.flight, packer: volume.NewPacker(level)}}
+}
 
 // Commit makes a snapshot real. All Writers must have been flushed.
-func (s *Store) Commit(ctx context.Context, c Commit) (Snapshot, error) { return s.commit(ctx, c) }
+func (s *Store) Commit(ctx context.Context, c Commit) (Snapshot, error) {
+	return s.session.Commit(ctx, c)
+}
 
 // State returns the fold of the facts, current at the time of the call. It must not be changed.
-func (s *Store) State(ctx context.Context) (*State, error) { return s.state(ctx) }
+func (s *Store) State(ctx context.Context) (*State, error) { return s.session.State(ctx, 0) }
 
 // Wait returns when the state is newer than seq, or ctx ends.
-func (s *Store) Wait(ctx context.Context, seq uint64) error { return s.wait(ctx, seq) }
+func (s *Store) Wait(ctx context.Context, seq uint64) error { return s.session.Wait(ctx, seq) }
 
-// Tag changes a snapshot's tags.
+// Tag changes a snapshot's tags (ErrNotFound).
 func (s *Store) Tag(ctx context.Context, snapshot ID, add, remove []string) error {
-	return s.tag(ctx, snapshot, add, remove)
+	return s.session.Append(ctx, []FactBody{&tagFact{snapshot: snapshot, add: add, remove: remove}})
 }
 
 // RenameDataset gives a dataset another name (ErrNotFound, ErrExists).
 func (s *Store) RenameDataset(ctx context.Context, from, to string) error {
-	return s.renameDataset(ctx, from, to)
+	st, err := s.State(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range st.Datasets {
+		if d.Name == from {
+			return s.session.Append(ctx, []FactBody{&datasetFact{number: d.Number, name: to}})
+		}
+	}
+	return fmt.Errorf("dataset %s: %w", from, ErrNotFound)
 }
 
 // LockDataset keeps other backups away from a dataset until unlock is called; *LockedError names the job
 // that has it, unless wait is set.
 func (s *Store) LockDataset(ctx context.Context, dataset string, wait bool) (unlock func(), err error) {
-	return s.lockDataset(ctx, dataset, wait)
+	name := "dataset " + dataset
+	if err := s.session.Lock(ctx, name, s.job, wait); err != nil {
+		return nil, err
+	}
+	return func() {
+		// A lock that cannot be given back ends with the session.
+		_ = s.session.Unlock(context.WithoutCancel(ctx), name)
+	}, nil
 }
 
 // Pin keeps snapshots reachable while this Store is open, whoever forgets and prunes.
-func (s *Store) Pin(ctx context.Context, snapshots ...ID) error { return s.pin(ctx, snapshots) }
+func (s *Store) Pin(ctx context.Context, snapshots ...ID) error { return s.session.Pin(ctx, snapshots) }
 
 // Rebuild makes the index anew from the volumes alone.
 func (s *Store) Rebuild(ctx context.Context, progress func(RebuildProgress)) error {
-	return s.rebuild(ctx, progress)
+	return s.session.Rebuild(ctx, progress)
 }
 
 // Stats describes the store's size.
-func (s *Store) Stats(ctx context.Context) (Stats, error) { return s.stats(ctx) }
+func (s *Store) Stats(ctx context.Context) (Stats, error) { return s.session.Stats(ctx) }
 
 // Writer packs blobs into frames for one goroutine: small ones together in the order they come, large ones
 // alone. Not safe for concurrent use.
@@ -130,7 +198,7 @@ func (w *Writer) Put(ctx context.Context, kind Kind, data []byte) (ID, error) {
 func (w *Writer) Flush(ctx context.Context) error { return w.flush(ctx) }
 
 // Stats tells what this Writer did so far.
-func (w *Writer) Stats() WriterStats { return w.statsNow() }
+func (w *Writer) Stats() WriterStats { return w.stats }
 
 // WriterStats counts what a Writer did.
 type WriterStats struct {

@@ -93,3 +93,26 @@ type Stats struct {
 	StoreID      string
 	Created      time.Time
 }
+
+func (st *Stats) add(v *volumeState) {
+	st.Volumes++
+	st.Bytes += v.size
+	st.Blobs += v.blobs
+	st.RawBytes += v.raw
+	switch v.kind {
+	case volume.Data:
+		st.DataBytes += v.size
+	case volume.Metadata:
+		st.MetaBytes += v.size
+	case volume.Journal:
+		st.JournalBytes += v.size
+	}
+}
+
+// sign is the result of a comparison of two things that differ.
+func sign(less bool) int {
+	if less {
+		return -1
+	}
+	return 1
+}

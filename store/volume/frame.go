@@ -85,7 +85,11 @@ func (h Header) put(b []byte) {
 	binary.LittleEndian.PutUint32(b[28:], h.Length)
 	copy(b[32:], h.Random[:])
 	binary.LittleEndian.PutUint64(b[40:], h.PayloadSum)
-	binary.LittleEndian.PutUint64(b[48:], xxh3.HashSeed(b[:48], h.Volume.seed()))
+	putHeaderSum(b, h.Volume)
+}
+
+func putHeaderSum(b []byte, v ID) {
+	binary.LittleEndian.PutUint64(b[48:], xxh3.HashSeed(b[:48], v.seed()))
 }
 
 // nonce is unique in the volume: sequence numbers are never used twice, and if a file system forgot that one was,

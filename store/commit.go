@@ -1,0 +1,244 @@
+package store
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"snapfs/store/volume"
+)
+
+// commit makes a snapshot real: everything written is synced, then the fact, and only then the index follows.
+func (e *engine) commit(s *localSession, c Commit) (Snapshot, error) {
+	if err := e.syncVolumes(); err != nil {
+		return Snapshot{}, err
+	}
+	e.commitMu.Lock()
+	defer e.commitMu.Unlock()
+	if slot, ok := e.fold.slots[c.Snapshot]; ok && e.fold.snapshots[slot].partial == c.Partial {
+		return e.snapshotAt(slot)
+	}
+	if err := e.syncVolumes(); err != nil { // what came while waiting for the lock, usually nothing
+		return Snapshot{}, err
+	}
+	if err := s.failure(); err != nil {
+		return Snapshot{}, err
+	}
+	var bodies []FactBody
+	number, ok := e.fold.datasetNumber(c.Dataset)
+	if !ok {
+		number = e.fold.nextDataset
+		bodies = append(bodies, &datasetFact{number: number, name: c.Dataset})
+	}
+	slot := e.fold.nextSlot
+	if slot >= 1<<28 {
+		return Snapshot{}, errors.New("the store has no snapshot numbers left")
+	}
+	tags := slices.Compact(slices.Sorted(slices.Values(c.Tags)))
+	volumes, listed := e.openLengths()
+	bodies = append(bodies, &commitFact{
+		partial: c.Partial, snapshot: c.Snapshot, slot: slot, dataset: number, name: c.Name, start: c.Start,
+		tags: tags, summary: c.Summary, volumes: volumes,
+	})
+	if err := e.appendFacts(bodies); err != nil {
+		return Snapshot{}, err
+	}
+	e.mu.Lock()
+	e.sealed = e.sealed[listed:]
+	e.mu.Unlock()
+	return e.snapshotAt(slot)
+}
+
+// openLengths lists the volumes written to since the last commit with their synced lengths; the first sealed ones of
+// e.sealed are among them.
+func (e *engine) openLengths() (list []sealedVolume, sealed int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list, sealed = slices.Clone(e.sealed), len(e.sealed)
+	for _, v := range e.current {
+		list = append(list, sealedVolume{v.id, v.kind, v.w.Synced()})
+	}
+	slices.SortFunc(list, func(a, b sealedVolume) int { return compareBytes(a.id[:], b.id[:]) })
+	return list, sealed
+}
+
+// snapshotAt returns the snapshot of a slot. Needs commitMu.
+func (e *engine) snapshotAt(slot uint32) (Snapshot, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range slices.Backward(e.state.Snapshots) {
+		if s.Slot == slot {
+			return s, nil
+		}
+	}
+	return Snapshot{}, ErrNotFound
+}
+
+// appendFacts writes facts to the journal, syncs it, and folds them. Needs commitMu.
+func (e *engine) appendFacts(bodies []FactBody) error {
+	facts, ids, pack := e.makeFacts(bodies)
+	if err := e.writeJournal(pack); err != nil {
+		return err
+	}
+	for i, f := range facts {
+		if err := e.fold.apply(f, ids[i]); err != nil {
+			return err
+		}
+	}
+	e.publish()
+	if err := e.saveFold(); err != nil {
+		e.log.Warn("index not brought up to date", "err", err)
+	}
+	return nil
+}
+
+// makeFacts chains new facts behind the last one and packs them into a frame.
+func (e *engine) makeFacts(bodies []FactBody) (facts []*Fact, ids []ID, pack []byte) {
+	chain, seq, prev := e.fold.chain, e.fold.seq, e.fold.last
+	if chain == ([16]byte{}) {
+		_, _ = rand.Read(chain[:]) // never fails: see crypto/rand
+	}
+	now := e.now()
+	hold := e.holdTime(now)
+	var raw []byte
+	var blobs []volume.Blob
+	for _, b := range bodies {
+		seq++
+		f := &Fact{Kind: b.Kind(), Chain: chain, Seq: seq, Prev: prev, Clock: now, Hold: hold, Body: encodeBody(b)}
+		data := f.encode()
+		prev = e.idKeys.id(KindFact, data)
+		facts, ids = append(facts, f), append(ids, prev)
+		raw = append(raw, data...)
+		blobs = append(blobs, volume.Blob{Kind: uint8(KindFact), ID: prev, Length: uint32(len(data))})
+	}
+	return facts, ids, volume.NewPacker(volume.LevelFastest).Pack(nil, blobs, raw)
+}
+
+// writeJournal appends a frame of facts and brings it to stable storage.
+func (e *engine) writeJournal(pack []byte) error {
+	if e.journal == nil {
+		if err := e.config.mayWrite(); err != nil {
+			return err
+		}
+		if err := e.enoughSpace(); err != nil {
+			return err
+		}
+		v, err := e.createVolume(volume.Journal)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrWriteFailed, diskFull(err))
+		}
+		e.journal = v
+	}
+	v := e.journal
+	_, _, err := v.append(nil, volume.FrameFacts, pack, func(int64, uint32) {}, nil)
+	if err == nil {
+		err = v.w.Sync()
+	}
+	if err != nil {
+		e.volumeFailed(v, err)
+		return fmt.Errorf("%w: journal %s: %w", ErrWriteFailed, v.id, diskFull(err))
+	}
+	return nil
+}
+
+// saveFold writes the changed records of the fold and how far the journal is folded, in one transaction.
+func (e *engine) saveFold() error {
+	if err := e.enoughIndexSpace(); err != nil {
+		return err
+	}
+	e.indexMu.RLock()
+	defer e.indexMu.RUnlock()
+	e.mu.Lock()
+	var record []byte
+	if v := e.journal; v != nil {
+		v.size = v.w.Size()
+		v.indexed, v.seen = v.size, v.size
+		record = v.encode()
+	}
+	e.mu.Unlock()
+	err := writeFold(e.idx, e.fold.dirty, func(set func(key, value []byte) error) error {
+		if record == nil {
+			return nil
+		}
+		return set(volumeKey(e.journal.id), record)
+	})
+	if err == nil {
+		clear(e.fold.dirty)
+	}
+	return err
+}
+
+// foldTxnLimit is how many records go into one transaction.
+const foldTxnLimit = 500
+
+// writeFold writes changed records, and what more adds, in one transaction; very many (a rebuild) go before it.
+func writeFold(x *index, dirty map[string][]byte, more func(set func(key, value []byte) error) error) error {
+	if len(dirty) > foldTxnLimit {
+		b := x.newBatch()
+		defer b.cancel()
+		rest := map[string][]byte{string(chainKey): dirty[string(chainKey)]}
+		for key, value := range dirty {
+			if value == nil || key == string(chainKey) {
+				rest[key] = value
+			} else if err := b.set([]byte(key), value); err != nil {
+				return err
+			}
+		}
+		if err := b.finish(); err != nil {
+			return err
+		}
+		dirty = rest
+	}
+	return x.write(func(set func(key, value []byte) error, del func([]byte) error) error {
+		for key, value := range dirty {
+			var err error
+			if value == nil {
+				err = del([]byte(key))
+			} else {
+				err = set([]byte(key), value)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return more(set)
+	})
+}
+
+// closeJournal names the volumes sealed by this process in a fact and seals the journal. Needs commitMu.
+func (e *engine) closeJournal() error {
+	e.mu.Lock()
+	sealed := e.sealed
+	e.mu.Unlock()
+	if len(sealed) > 0 {
+		if err := e.appendFacts([]FactBody{&volumesFact{kind: FactVolumeSealed, list: sealed}}); err != nil {
+			return err
+		}
+	}
+	v := e.journal
+	if v == nil {
+		return nil
+	}
+	v.cut(true)
+	if err := v.w.Seal(); err != nil {
+		e.failed(v, nil, err)
+		return fmt.Errorf("%w: journal %s: %w", ErrWriteFailed, v.id, diskFull(err))
+	}
+	v.sealed = true
+	if err := e.saveFold(); err != nil {
+		return err
+	}
+	return v.w.Close()
+}
+
+// holdTime is the clock for holds: it never runs back, and a jump of more than a day leaves it standing until
+// somebody confirms the clock.
+func (e *engine) holdTime(now time.Time) time.Time {
+	last := e.fold.hold
+	if last.IsZero() || now.After(last) && !now.After(last.Add(24*time.Hour)) {
+		return now
+	}
+	return last
+}

@@ -1,0 +1,206 @@
+package store
+
+import "time"
+
+// holdFact promises that a snapshot is not removed before a date, or lifts the promise.
+type holdFact struct {
+	kind     FactKind
+	snapshot ID
+	until    time.Time // hold facts
+	forever  bool
+}
+
+// Tags of hold and release facts. On disk; append only.
+const (
+	tagHoldSnapshot = 1 | Critical
+	tagHoldUntil    = 2
+	tagHoldForever  = 3
+)
+
+func (h *holdFact) Kind() FactKind { return h.kind }
+
+func (h *holdFact) encode(w *Fields) {
+	w.ID(tagHoldSnapshot, h.snapshot)
+	w.Int(tagHoldUntil, nanos(h.until))
+	w.Bool(tagHoldForever, h.forever)
+}
+
+func (h *holdFact) decode(r *FieldReader) {
+	switch r.Tag() {
+	case tagHoldSnapshot:
+		h.snapshot = r.ID()
+	case tagHoldUntil:
+		h.until = fromNanos(r.Int())
+	case tagHoldForever:
+		h.forever = r.Bool()
+	default:
+		r.Unknown()
+	}
+}
+
+// tagFact adds tags to a snapshot and takes others away.
+type tagFact struct {
+	snapshot    ID
+	add, remove []string
+}
+
+// Tags of tag facts. On disk; append only.
+const (
+	tagTagSnapshot = 1 | Critical
+	tagTagAdd      = 2
+	tagTagRemove   = 3
+)
+
+func (t *tagFact) Kind() FactKind { return FactTag }
+
+func (t *tagFact) encode(w *Fields) {
+	w.ID(tagTagSnapshot, t.snapshot)
+	w.Strings(tagTagAdd, t.add)
+	w.Strings(tagTagRemove, t.remove)
+}
+
+func (t *tagFact) decode(r *FieldReader) {
+	switch r.Tag() {
+	case tagTagSnapshot:
+		t.snapshot = r.ID()
+	case tagTagAdd:
+		t.add = r.Strings()
+	case tagTagRemove:
+		t.remove = r.Strings()
+	default:
+		r.Unknown()
+	}
+}
+
+// datasetFact makes a dataset or changes it; the last one of a number counts.
+type datasetFact struct {
+	number   uint32
+	name     string
+	settings []byte
+}
+
+// Tags of dataset facts. On disk; append only.
+const (
+	tagDatasetNumber   = 1 | Critical
+	tagDatasetName     = 2 | Critical
+	tagDatasetSettings = 3
+)
+
+func (d *datasetFact) Kind() FactKind { return FactDataset }
+
+func (d *datasetFact) encode(w *Fields) {
+	w.Uint(tagDatasetNumber, uint64(d.number))
+	w.String(tagDatasetName, d.name)
+	w.Bytes(tagDatasetSettings, d.settings)
+}
+
+func (d *datasetFact) decode(r *FieldReader) {
+	switch r.Tag() {
+	case tagDatasetNumber:
+		d.number = r.Uint32()
+	case tagDatasetName:
+		d.name = r.String()
+	case tagDatasetSettings:
+		d.settings = append([]byte(nil), r.Bytes()...)
+	default:
+		r.Unknown()
+	}
+}
+
+// volumesFact names volumes that must exist (sealed), may be missing (dropped) or were replaced by others.
+type volumesFact struct {
+	kind FactKind
+	list []sealedVolume
+	by   []sealedVolume // of replaced: where the good blobs went
+}
+
+// Tags of volume facts. On disk; append only.
+const (
+	tagVolumesList = 1 | Critical
+	tagVolumesBy   = 2
+)
+
+func (v *volumesFact) Kind() FactKind { return v.kind }
+
+func (v *volumesFact) encode(w *Fields) {
+	w.Bytes(tagVolumesList, encodeVolumes(v.list))
+	w.Bytes(tagVolumesBy, encodeVolumes(v.by))
+}
+
+func (v *volumesFact) decode(r *FieldReader) {
+	switch r.Tag() {
+	case tagVolumesList:
+		v.list = decodeVolumes(r)
+	case tagVolumesBy:
+		v.by = decodeVolumes(r)
+	default:
+		r.Unknown()
+	}
+}
+
+// checkpointFact carries the fold of all facts before it, so that those may be dropped.
+type checkpointFact struct {
+	records  []byte // the fold's records, see fold.encode
+	replaced ID     // root of the paged list of the IDs of all facts it replaces, in order
+	count    uint64 // how many
+}
+
+// Tags of checkpoint facts. On disk; append only.
+const (
+	tagCheckpointRecords  = 1 | Critical
+	tagCheckpointReplaced = 2
+	tagCheckpointCount    = 3
+)
+
+func (c *checkpointFact) Kind() FactKind { return FactCheckpoint }
+
+func (c *checkpointFact) encode(w *Fields) {
+	w.Bytes(tagCheckpointRecords, c.records)
+	w.ID(tagCheckpointReplaced, c.replaced)
+	w.Uint(tagCheckpointCount, c.count)
+}
+
+func (c *checkpointFact) decode(r *FieldReader) {
+	switch r.Tag() {
+	case tagCheckpointRecords:
+		c.records = append([]byte(nil), r.Bytes()...)
+	case tagCheckpointReplaced:
+		c.replaced = r.ID()
+	case tagCheckpointCount:
+		c.count = r.Uint()
+	default:
+		r.Unknown()
+	}
+}
+
+// recordFact is a fact that the fold keeps whole under a key: the last one of a kind and key counts. Imports, archive
+// sets and their states, copies at targets and heads of other chains are such facts.
+type recordFact struct {
+	kind  FactKind
+	key   []byte // what it is about: a snapshot, set, volume at a target, chain
+	value []byte // fields of the package that writes it
+}
+
+// Tags of these facts. On disk; append only.
+const (
+	tagRecordKey   = 1 | Critical
+	tagRecordValue = 2
+)
+
+func (f *recordFact) Kind() FactKind { return f.kind }
+
+func (f *recordFact) encode(w *Fields) {
+	w.Bytes(tagRecordKey, f.key)
+	w.Bytes(tagRecordValue, f.value)
+}
+
+func (f *recordFact) decode(r *FieldReader) {
+	switch r.Tag() {
+	case tagRecordKey:
+		f.key = append([]byte(nil), r.Bytes()...)
+	case tagRecordValue:
+		f.value = append([]byte(nil), r.Bytes()...)
+	default:
+		r.Unknown()
+	}
+}

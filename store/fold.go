@@ -1,0 +1,432 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"snapfs/store/volume"
+)
+
+// fold is the state that the facts add up to. It is a set of records under the keys of the index, with typed views
+// of them. Guarded by engine.commitMu for writing; State gives others a copy.
+type fold struct {
+	chain [16]byte
+	seq   uint64 // of the last fact
+	last  ID     // its ID
+	hold  time.Time
+
+	nextSlot    uint32
+	nextDataset uint32
+	snapshots   map[uint32]*snapshotRecord // by slot
+	slots       map[ID]uint32
+	datasets    map[uint32]*datasetFact
+	volumes     map[volume.ID]int64 // that must exist, with the least length
+	dropped     map[volume.ID]bool  // that may be missing
+	records     map[string][]byte   // recordFacts by kind and key
+
+	dirty map[string][]byte // changed records, nil: removed; for the index
+}
+
+// snapshotRecord is a snapshot in the fold.
+type snapshotRecord struct {
+	commitFact
+	committed time.Time
+	forgotten bool
+	heldUntil time.Time
+	forever   bool
+}
+
+func newFold() *fold {
+	return &fold{
+		nextSlot: 1, nextDataset: 1,
+		snapshots: map[uint32]*snapshotRecord{}, slots: map[ID]uint32{}, datasets: map[uint32]*datasetFact{},
+		volumes: map[volume.ID]int64{}, dropped: map[volume.ID]bool{}, records: map[string][]byte{},
+		dirty: map[string][]byte{},
+	}
+}
+
+// Tags of the fold's own records. In the index and in checkpoint facts: on disk; append only.
+const (
+	tagSnapRecordFact      = 1 | Critical // the commit's fields
+	tagSnapRecordPartial   = 2 | Critical
+	tagSnapRecordCommitted = 3
+	tagSnapRecordForgotten = 4 | Critical
+	tagSnapRecordHeld      = 5 | Critical
+	tagSnapRecordForever   = 6 | Critical
+
+	tagChainID          = 1 | Critical
+	tagChainSeq         = 2 | Critical
+	tagChainLast        = 3 | Critical
+	tagChainHold        = 4 | Critical
+	tagChainNextSlot    = 5 | Critical
+	tagChainNextDataset = 6 | Critical
+)
+
+// chainKey is the key of the chain's own record.
+var chainKey = metaKey("chain")
+
+// apply adds one fact. Facts are given in the order of the chain, each once.
+func (f *fold) apply(fact *Fact, id ID) error {
+	body, err := parseBody(fact.Kind, fact.Body)
+	if err != nil {
+		return err
+	}
+	if body == nil && fact.Critical {
+		return fmt.Errorf("fact %d is of kind %d: %w", fact.Seq, fact.Kind, ErrNewerFormat)
+	}
+	if fact.Seq >= f.seq {
+		f.chain, f.seq, f.last = fact.Chain, fact.Seq, id
+	}
+	if fact.Hold.After(f.hold) {
+		f.hold = fact.Hold
+	}
+	switch b := body.(type) {
+	case *commitFact:
+		f.commit(b, fact.Clock)
+	case *forgetFact:
+		f.forget(b)
+	case *holdFact:
+		f.holdOrRelease(b)
+	case *tagFact:
+		f.tag(b)
+	case *datasetFact:
+		f.datasets[b.number] = b
+		f.nextDataset = max(f.nextDataset, b.number+1)
+		f.dirty[string(numberKey(keyDataset, b.number))] = encodeBody(b)
+	case *volumesFact:
+		f.volume(b)
+	case *recordFact:
+		key := recordKey(b.kind, b.key)
+		value := append([]byte{}, b.value...) // never nil, which would mean removed
+		f.records[string(key)], f.dirty[string(key)] = value, value
+	case *checkpointFact:
+		if err := f.restart(b); err != nil {
+			return err
+		}
+	}
+	f.dirty[string(chainKey)] = f.encodeChain()
+	return nil
+}
+
+func recordKey(kind FactKind, key []byte) []byte {
+	return append([]byte{keyRecord, byte(kind)}, key...)
+}
+
+// commit enters a snapshot. A slot taken twice (a store rolled back and used again) gets the next free one.
+func (f *fold) commit(c *commitFact, committed time.Time) {
+	if slot, ok := f.slots[c.snapshot]; ok && f.snapshots[slot].partial == c.partial {
+		return
+	}
+	for slot, s := range f.snapshots {
+		if s.partial && s.dataset == c.dataset {
+			f.remove(slot)
+		}
+	}
+	if _, taken := f.snapshots[c.slot]; taken || c.slot == 0 {
+		c.slot = f.nextSlot
+	}
+	f.nextSlot = max(f.nextSlot, c.slot+1)
+	f.snapshots[c.slot] = &snapshotRecord{commitFact: *c, committed: committed}
+	f.slots[c.snapshot] = c.slot
+	f.changed(c.slot)
+	for _, v := range c.volumes {
+		f.mustExist(v)
+	}
+}
+
+func (f *fold) changed(slot uint32) {
+	f.dirty[string(numberKey(keySnapshot, slot))] = f.snapshots[slot].encode()
+}
+
+func (f *fold) remove(slot uint32) {
+	if s := f.snapshots[slot]; s != nil {
+		if f.slots[s.snapshot] == slot {
+			delete(f.slots, s.snapshot)
+		}
+		delete(f.snapshots, slot)
+		f.dirty[string(numberKey(keySnapshot, slot))] = nil
+	}
+}
+
+func (f *fold) mustExist(v sealedVolume) {
+	if v.length > f.volumes[v.id] {
+		f.volumes[v.id] = v.length
+		f.dirty[string(recordKey(FactVolumeSealed, v.id[:]))] = binary.AppendUvarint([]byte{byte(v.kind)}, uint64(v.length))
+	}
+}
+
+func (f *fold) forget(b *forgetFact) {
+	for _, s := range b.snaps {
+		slot, ok := f.slots[s.snapshot]
+		if !ok {
+			continue
+		}
+		if b.kind == FactPurge {
+			f.remove(slot)
+			continue
+		}
+		f.snapshots[slot].forgotten = b.kind == FactForget
+		f.changed(slot)
+	}
+}
+
+// holdOrRelease: holds only extend, until released.
+func (f *fold) holdOrRelease(b *holdFact) {
+	slot, ok := f.slots[b.snapshot]
+	if !ok {
+		return
+	}
+	s := f.snapshots[slot]
+	switch {
+	case b.kind == FactRelease:
+		s.heldUntil, s.forever = time.Time{}, false
+	case b.forever:
+		s.forever = true
+	case b.until.After(s.heldUntil):
+		s.heldUntil = b.until
+	}
+	f.changed(slot)
+}
+
+func (f *fold) tag(b *tagFact) {
+	slot, ok := f.slots[b.snapshot]
+	if !ok {
+		return
+	}
+	s := f.snapshots[slot]
+	tags := slices.DeleteFunc(slices.Concat(s.tags, b.add), func(t string) bool { return slices.Contains(b.remove, t) })
+	slices.Sort(tags)
+	s.tags = slices.Compact(tags)
+	f.changed(slot)
+}
+
+func (f *fold) volume(b *volumesFact) {
+	for _, v := range b.list {
+		if b.kind == FactVolumeSealed {
+			f.mustExist(v)
+			continue
+		}
+		delete(f.volumes, v.id)
+		f.dropped[v.id] = true
+		f.dirty[string(recordKey(FactVolumeSealed, v.id[:]))] = nil
+		f.dirty[string(recordKey(FactVolumeDropped, v.id[:]))] = []byte{byte(v.kind)}
+	}
+	for _, v := range b.by {
+		f.mustExist(v)
+	}
+}
+
+func (s *snapshotRecord) encode() []byte {
+	w := AppendFields(nil)
+	w.Bytes(tagSnapRecordFact, encodeBody(&s.commitFact))
+	w.Bool(tagSnapRecordPartial, s.partial)
+	w.Int(tagSnapRecordCommitted, nanos(s.committed))
+	w.Bool(tagSnapRecordForgotten, s.forgotten)
+	w.Int(tagSnapRecordHeld, nanos(s.heldUntil))
+	w.Bool(tagSnapRecordForever, s.forever)
+	return w.Encoded()
+}
+
+func parseSnapshotRecord(data []byte) (*snapshotRecord, error) {
+	s := &snapshotRecord{}
+	r := ReadFields(data)
+	for r.Next() {
+		switch r.Tag() {
+		case tagSnapRecordFact:
+			b := ReadFields(r.Bytes())
+			for b.Next() {
+				s.commitFact.decode(&b)
+			}
+			if b.Err() != nil {
+				return nil, b.Err()
+			}
+		case tagSnapRecordPartial:
+			s.partial = r.Bool()
+		case tagSnapRecordCommitted:
+			s.committed = fromNanos(r.Int())
+		case tagSnapRecordForgotten:
+			s.forgotten = r.Bool()
+		case tagSnapRecordHeld:
+			s.heldUntil = fromNanos(r.Int())
+		case tagSnapRecordForever:
+			s.forever = r.Bool()
+		default:
+			r.Unknown()
+		}
+	}
+	return s, r.Err()
+}
+
+func (f *fold) encodeChain() []byte {
+	w := AppendFields(nil)
+	w.Bytes(tagChainID, f.chain[:])
+	w.Uint(tagChainSeq, f.seq)
+	w.ID(tagChainLast, f.last)
+	w.Int(tagChainHold, nanos(f.hold))
+	w.Uint(tagChainNextSlot, uint64(f.nextSlot))
+	w.Uint(tagChainNextDataset, uint64(f.nextDataset))
+	return w.Encoded()
+}
+
+func (f *fold) parseChain(data []byte) error {
+	r := ReadFields(data)
+	for r.Next() {
+		switch r.Tag() {
+		case tagChainID:
+			if b := r.Bytes(); len(b) == len(f.chain) {
+				f.chain = [16]byte(b)
+			}
+		case tagChainSeq:
+			f.seq = r.Uint()
+		case tagChainLast:
+			f.last = r.ID()
+		case tagChainHold:
+			f.hold = fromNanos(r.Int())
+		case tagChainNextSlot:
+			f.nextSlot = r.Uint32()
+		case tagChainNextDataset:
+			f.nextDataset = r.Uint32()
+		default:
+			r.Unknown()
+		}
+	}
+	return r.Err()
+}
+
+// load enters one record, read from the index or a checkpoint.
+func (f *fold) load(key, value []byte) error {
+	switch {
+	case len(key) == 5 && key[0] == keySnapshot:
+		s, err := parseSnapshotRecord(value)
+		if err != nil {
+			return err
+		}
+		slot := binary.BigEndian.Uint32(key[1:])
+		f.snapshots[slot], f.slots[s.snapshot] = s, slot
+	case len(key) == 5 && key[0] == keyDataset:
+		b, err := parseBody(FactDataset, value)
+		if err != nil {
+			return err
+		}
+		f.datasets[binary.BigEndian.Uint32(key[1:])] = b.(*datasetFact)
+	case len(key) > 1 && key[0] == keyRecord:
+		return f.loadRecord(key, value)
+	case bytes.Equal(key, chainKey):
+		return f.parseChain(value)
+	}
+	return nil
+}
+
+func (f *fold) loadRecord(key, value []byte) error {
+	kind := FactKind(key[1])
+	if kind != FactVolumeSealed && kind != FactVolumeDropped {
+		f.records[string(key)] = value
+		return nil
+	}
+	if len(key) != 2+len(volume.ID{}) {
+		return fmt.Errorf("%w: volume record", errIndexBroken)
+	}
+	id := volume.ID(key[2:])
+	if kind == FactVolumeDropped {
+		f.dropped[id] = true
+		return nil
+	}
+	if len(value) == 0 {
+		return fmt.Errorf("%w: volume record", errIndexBroken)
+	}
+	n, _, err := CutUvarint(value[1:])
+	f.volumes[id] = int64(n)
+	return err
+}
+
+// all gives every record of the fold, as a checkpoint carries them: key and value, each with its length.
+func (f *fold) all() []byte {
+	m := map[string][]byte{}
+	for slot, s := range f.snapshots {
+		m[string(numberKey(keySnapshot, slot))] = s.encode()
+	}
+	for n, d := range f.datasets {
+		m[string(numberKey(keyDataset, n))] = encodeBody(d)
+	}
+	for id, n := range f.volumes {
+		m[string(recordKey(FactVolumeSealed, id[:]))] = binary.AppendUvarint([]byte{0}, uint64(n))
+	}
+	for id := range f.dropped {
+		m[string(recordKey(FactVolumeDropped, id[:]))] = []byte{0}
+	}
+	maps.Copy(m, f.records)
+	var b []byte
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		b = AppendBytes(AppendString(b, key), m[key])
+	}
+	return b
+}
+
+// restart replaces the state by a checkpoint's.
+func (f *fold) restart(c *checkpointFact) error {
+	fresh := newFold()
+	fresh.chain, fresh.seq, fresh.last, fresh.hold = f.chain, f.seq, f.last, f.hold
+	fresh.nextSlot, fresh.nextDataset = f.nextSlot, f.nextDataset
+	for b := c.records; len(b) > 0; {
+		key, rest, err := CutBytes(b)
+		if err != nil {
+			return fmt.Errorf("checkpoint: %w", err)
+		}
+		value, rest, err := CutBytes(rest)
+		if err != nil {
+			return fmt.Errorf("checkpoint: %w", err)
+		}
+		key, value, b = bytes.Clone(key), bytes.Clone(value), rest
+		if err := fresh.load(key, value); err != nil {
+			return fmt.Errorf("checkpoint: %w", err)
+		}
+		fresh.dirty[string(key)] = value
+	}
+	for slot := range fresh.snapshots {
+		fresh.nextSlot = max(fresh.nextSlot, slot+1)
+	}
+	for n := range fresh.datasets {
+		fresh.nextDataset = max(fresh.nextDataset, n+1)
+	}
+	*f = *fresh
+	return nil
+}
+
+// state gives the view for others; volumes says whether a commit's volumes are all there.
+func (f *fold) state(damaged func([]sealedVolume) string) *State {
+	st := &State{Seq: f.seq, Head: f.last}
+	for _, slot := range slices.Sorted(maps.Keys(f.snapshots)) {
+		s := f.snapshots[slot]
+		st.Snapshots = append(st.Snapshots, Snapshot{
+			ID: s.snapshot, Slot: slot, DatasetNumber: s.dataset, Dataset: f.datasetName(s.dataset), Name: s.name,
+			Start: s.start, Committed: s.committed, Tags: s.tags, HeldUntil: s.heldUntil, HeldForever: s.forever,
+			Forgotten: s.forgotten, Partial: s.partial, Damaged: damaged(s.volumes), Summary: s.summary,
+		})
+	}
+	for _, n := range slices.Sorted(maps.Keys(f.datasets)) {
+		st.Datasets = append(st.Datasets, Dataset{Number: n, Name: f.datasets[n].name})
+	}
+	return st
+}
+
+// datasetName never leaves a snapshot without a dataset, whatever facts were lost.
+func (f *fold) datasetName(n uint32) string {
+	if d := f.datasets[n]; d != nil {
+		return d.name
+	}
+	return fmt.Sprintf("dataset-%d", n)
+}
+
+// datasetNumber finds a dataset by its present name.
+func (f *fold) datasetNumber(name string) (uint32, bool) {
+	for n, d := range f.datasets {
+		if d.name == name {
+			return n, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,71 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"snapfs/store/seal"
+)
+
+// What package seal defines, for those above this package.
+type (
+	// Secret opens a key slot.
+	Secret = seal.Secret
+	// KeySlot describes a key slot without its secret.
+	KeySlot = seal.Info
+	// NewKeySlot says how to make one.
+	NewKeySlot = seal.NewSlot
+)
+
+// Kinds of key slots.
+const (
+	SlotPassword = seal.SlotPassword
+	SlotKeyFile  = seal.SlotKeyFile
+	SlotAge      = seal.SlotAge
+	SlotClear    = seal.SlotClear
+)
+
+// Errors of package seal, for those above this package.
+var (
+	ErrWrongSecret   = seal.ErrWrongSecret
+	ErrNoSlot        = seal.ErrNoSlot
+	ErrDamagedSlot   = seal.ErrDamagedSlot
+	ErrDamagedBundle = seal.ErrDamagedBundle
+	ErrIdentity      = seal.ErrIdentity
+	ErrBadSlot       = seal.ErrBadSlot
+	ErrLastSlot      = seal.ErrLastSlot
+	ErrUnknownSlot   = seal.ErrUnknownSlot
+	ErrNotAdmin      = seal.ErrNotAdmin
+)
+
+// KeySlots lists the key slots of the store in dir; it needs no secret. Errors: ErrNoStore.
+func KeySlots(dir string) ([]KeySlot, error) {
+	keys := filepath.Join(dir, keysName)
+	if _, err := os.Stat(keys); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", dir, ErrNoStore)
+	}
+	slots, err := seal.List(keys)
+	if err != nil {
+		return nil, fmt.Errorf("key slots of %s: %w", dir, err)
+	}
+	return slots, nil
+}
+
+// AddSlot makes another key slot for the store.
+func (s *Store) AddSlot(_ context.Context, n NewKeySlot) (KeySlot, error) {
+	return s.bundle.Add(filepath.Join(s.path, keysName), n)
+}
+
+// ChangeSlot gives a slot another secret of any kind; the old one no longer opens it. Errors: ErrUnknownSlot.
+func (s *Store) ChangeSlot(_ context.Context, id string, n NewKeySlot) (KeySlot, error) {
+	return s.bundle.Change(filepath.Join(s.path, keysName), id, n)
+}
+
+// RemoveSlot deletes a slot; the last one is refused (ErrLastSlot). Errors: ErrUnknownSlot.
+func (s *Store) RemoveSlot(_ context.Context, id string) error {
+	return seal.Remove(filepath.Join(s.path, keysName), id)
+}

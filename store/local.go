@@ -1,0 +1,266 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"snapfs/store/volume"
+)
+
+// localSession is the Session of a job in the process that holds the store, or on behalf of a job that came over the
+// socket.
+type localSession struct {
+	e   *engine
+	job string // for people
+
+	mu      sync.Mutex
+	failed  error
+	volumes map[volume.ID]struct{} // pinned: it took dedup hits from them
+	pins    map[ID]struct{}        // snapshots
+	ended   bool
+}
+
+// newSession begins a session for a job.
+func (e *engine) newSession(job string) *localSession {
+	s := &localSession{e: e, job: job, volumes: map[volume.ID]struct{}{}, pins: map[ID]struct{}{}}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.sessions[s] = struct{}{}
+	return s
+}
+
+// fail makes everything the session does from now on fail: frames it relies on are not safe.
+func (s *localSession) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed == nil {
+		s.failed = err
+	}
+}
+
+func (s *localSession) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return ErrClosed
+	}
+	return s.failed
+}
+
+// ready is what every call asks first.
+func (s *localSession) ready(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.failure()
+}
+
+func (s *localSession) pinVolume(id volume.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.volumes[id] = struct{}{}
+}
+
+// Have implements Session.
+func (s *localSession) Have(ctx context.Context, ids []ID) ([]bool, error) {
+	if err := s.ready(ctx); err != nil {
+		return nil, err
+	}
+	return s.e.have(s, ids)
+}
+
+// Put implements Session.
+func (s *localSession) Put(ctx context.Context, f Frame) (int64, error) {
+	if err := s.ready(ctx); err != nil {
+		return 0, err
+	}
+	return s.e.put(s, f)
+}
+
+// Locate implements Session.
+func (s *localSession) Locate(ctx context.Context, ids []ID) ([]Place, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return s.e.locate(ids)
+}
+
+// Read implements Session.
+func (s *localSession) Read(ctx context.Context, v volume.ID, offset int64, n int) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if n < 0 || n > volume.MaxPayload+volume.HeaderSize {
+		return nil, fmt.Errorf("read of %d bytes: too many", n)
+	}
+	file, err := s.e.files.Open(volumePath(s.e.dir, v))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	b := make([]byte, n)
+	if _, err := file.ReadAt(b, offset); err != nil {
+		return nil, fmt.Errorf("volume %s at %d: %w", v, offset, err)
+	}
+	return b, nil
+}
+
+// Commit implements Session.
+func (s *localSession) Commit(ctx context.Context, c Commit) (Snapshot, error) {
+	if err := s.ready(ctx); err != nil {
+		return Snapshot{}, err
+	}
+	return s.e.commit(s, c)
+}
+
+// Append implements Session.
+func (s *localSession) Append(ctx context.Context, facts []FactBody) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	s.e.commitMu.Lock()
+	defer s.e.commitMu.Unlock()
+	for _, f := range facts {
+		if err := s.e.allowed(f); err != nil {
+			return err
+		}
+	}
+	return s.e.appendFacts(facts)
+}
+
+// State implements Session.
+func (s *localSession) State(ctx context.Context, since uint64) (*State, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	if s.e.state.Seq == since && since != 0 {
+		return nil, nil
+	}
+	return s.e.state, nil
+}
+
+// Wait implements Session.
+func (s *localSession) Wait(ctx context.Context, since uint64) error {
+	return s.e.waitState(ctx, since)
+}
+
+// Lock implements Session.
+func (s *localSession) Lock(ctx context.Context, name, job string, wait bool) error {
+	e := s.e
+	for {
+		if err := s.ready(ctx); err != nil {
+			return err
+		}
+		e.mu.Lock()
+		holder := e.locks[name]
+		free := holder.session == nil || holder.session == s
+		if free {
+			e.locks[name] = namedLock{s, job}
+		}
+		unlocked := e.unlocked
+		e.mu.Unlock()
+		switch {
+		case free:
+			return nil
+		case !wait:
+			return &LockedError{Name: name, Job: holder.job}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-unlocked:
+		}
+	}
+}
+
+// namedLock says which session has a lock, and for what job.
+type namedLock struct {
+	session *localSession
+	job     string
+}
+
+// Unlock implements Session.
+func (s *localSession) Unlock(_ context.Context, name string) error {
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	if s.e.locks[name].session == s {
+		delete(s.e.locks, name)
+		s.e.lockFreed()
+	}
+	return nil
+}
+
+// lockFreed wakes those who wait for a lock. Needs mu.
+func (e *engine) lockFreed() {
+	close(e.unlocked)
+	e.unlocked = make(chan struct{})
+}
+
+// Pin implements Session.
+func (s *localSession) Pin(ctx context.Context, snapshots []ID) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range snapshots {
+		s.pins[id] = struct{}{}
+	}
+	return nil
+}
+
+// Rebuild implements Session.
+func (s *localSession) Rebuild(ctx context.Context, progress func(RebuildProgress)) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	return s.e.rebuild(progress)
+}
+
+// Stats implements Session.
+func (s *localSession) Stats(ctx context.Context) (Stats, error) {
+	if err := ctx.Err(); err != nil {
+		return Stats{}, err
+	}
+	return s.e.stats()
+}
+
+// Close implements Session.
+func (s *localSession) Close() error {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	delete(s.e.sessions, s)
+	for name, l := range s.e.locks {
+		if l.session == s {
+			delete(s.e.locks, name)
+		}
+	}
+	s.e.lockFreed()
+	return nil
+}
+
+// allowed checks a fact against the state it will change. Needs commitMu.
+func (e *engine) allowed(b FactBody) error {
+	switch f := b.(type) {
+	case *commitFact:
+		return fmt.Errorf("commits are made by Commit")
+	case *tagFact:
+		if _, ok := e.fold.slots[f.snapshot]; !ok {
+			return fmt.Errorf("snapshot %s: %w", f.snapshot, ErrNotFound)
+		}
+	case *datasetFact:
+		if e.fold.datasets[f.number] == nil {
+			return fmt.Errorf("dataset %d: %w", f.number, ErrNotFound)
+		}
+		if n, ok := e.fold.datasetNumber(f.name); ok && n != f.number {
+			return fmt.Errorf("dataset %s: %w", f.name, ErrExists)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,45 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// errLocked: another process holds the store.
+var errLocked = errors.New("store is held by another process")
+
+// storeLock is the flock on STORE/lock. The kernel lets it go with the process, however that ends.
+type storeLock struct{ file *os.File }
+
+// takeLock returns errLocked if another process has it.
+func takeLock(dir string, files Files) (*storeLock, error) {
+	path := filepath.Join(dir, lockName)
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if f, ok := files.(osFiles); ok {
+		if err := f.own(path); err != nil {
+			return nil, errors.Join(fmt.Errorf("lock: %w", err), file.Close())
+		}
+	}
+	for {
+		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, errors.Join(errLocked, file.Close())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())
+	}
+	return &storeLock{file}, nil
+}
+
+func (l *storeLock) release() error { return l.file.Close() }

@@ -1,0 +1,224 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"snapfs/store/volume"
+)
+
+// filterAfter is how many look-ups go to the index before a filter over all its keys pays.
+const filterAfter = 4096
+
+// have reports which blobs may be referred to by what a session commits. A hit counts only if its volume is in the
+// catalogue and long enough; hits on frames not yet synced bind the session to their volume's fate.
+func (e *engine) have(s *localSession, ids []ID) ([]bool, error) {
+	if err := e.wantFilter(len(ids)); err != nil {
+		return nil, err
+	}
+	hits := make([]bool, len(ids))
+	var ask []int
+	e.mu.Lock()
+	for i, id := range ids {
+		p, ok := e.pending[id]
+		switch {
+		case ok:
+			p.from.use(s)
+			hits[i] = true
+		case e.filter == nil || e.filter.maybe(id):
+			ask = append(ask, i)
+		}
+	}
+	e.mu.Unlock()
+	if len(ask) == 0 {
+		return hits, nil
+	}
+	places, err := e.indexed(ids, ask)
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for n, i := range ask {
+		v := e.volumes.byNumber[places[n].volume]
+		if hits[i] = places[n].stored != 0 && v.live(places[n]); hits[i] {
+			s.pinVolume(v.id)
+		}
+	}
+	return hits, nil
+}
+
+// locate finds blobs for reading. A blob the index lacks starts one re-reading of all volumes; later misses use its result.
+func (e *engine) locate(ids []ID) ([]Place, error) {
+	places, missing, err := e.lookUp(ids)
+	if err != nil || !missing {
+		return places, err
+	}
+	again, err := e.rescue()
+	if err != nil || !again {
+		return places, err
+	}
+	places, _, err = e.lookUp(ids)
+	return places, err
+}
+
+func (e *engine) lookUp(ids []ID) (places []Place, missing bool, err error) {
+	places = make([]Place, len(ids))
+	var ask []int
+	e.mu.Lock()
+	for i, id := range ids {
+		if p, ok := e.pending[id]; ok {
+			places[i] = e.long(p.place)
+		} else {
+			ask = append(ask, i)
+		}
+	}
+	e.mu.Unlock()
+	if len(ask) == 0 {
+		return places, false, nil
+	}
+	short, err := e.indexed(ids, ask)
+	if err != nil {
+		return nil, false, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for n, i := range ask {
+		if places[i] = e.long(short[n]); places[i].IsZero() {
+			missing = true
+		}
+	}
+	return places, missing, nil
+}
+
+// long replaces the short volume number; zero if the volume is not there or too short. Needs mu.
+func (e *engine) long(p shortPlace) Place {
+	v := e.volumes.byNumber[p.volume]
+	if p.stored == 0 || !v.live(p) {
+		return Place{}
+	}
+	return Place{Volume: v.id, Offset: p.offset, Stored: p.stored, Start: p.start, Length: p.length}
+}
+
+// indexed looks some of the ids up in the index; zero places for absent ones. An entry that does not open counts as absent:
+// absence in the index proves nothing.
+func (e *engine) indexed(ids []ID, ask []int) ([]shortPlace, error) {
+	e.indexMu.RLock()
+	defer e.indexMu.RUnlock()
+	places := make([]shortPlace, len(ask))
+	key := blobKey(ID{})
+	err := e.idx.db.View(func(txn *badger.Txn) error {
+		for n, i := range ask {
+			copy(key[1:], ids[i][:])
+			item, err := txn.Get(key)
+			if errors.Is(err, badger.ErrKeyNotFound) {
+				continue
+			}
+			if err == nil {
+				err = item.Value(func(sealed []byte) error {
+					value, err := e.idx.open(key, sealed)
+					if err == nil {
+						places[n], err = parseShortPlace(value)
+					}
+					return err
+				})
+			}
+			if errors.Is(err, errIndexBroken) {
+				e.log.Warn("entry of the index is damaged", "blob", ids[i], "err", err)
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("index: %w", err)
+			}
+		}
+		return nil
+	})
+	return places, err
+}
+
+// wantFilter counts look-ups and builds the filter when there are many.
+func (e *engine) wantFilter(n int) error {
+	e.mu.Lock()
+	e.asked += n
+	build := e.filter == nil && e.asked > filterAfter || e.filter != nil && e.filter.full()
+	if build {
+		e.asked = 0
+	}
+	e.mu.Unlock()
+	if !build {
+		return nil
+	}
+	return e.buildFilter()
+}
+
+// buildFilter makes a filter over everything stored. Entries that move from pending into the index meanwhile are in it
+// because pending goes first.
+func (e *engine) buildFilter() error {
+	e.flushMu.Lock() // nothing moves meanwhile
+	defer e.flushMu.Unlock()
+	e.mu.Lock()
+	room := len(e.pending)
+	for _, v := range e.volumes.byID {
+		room += int(v.blobs)
+	}
+	e.mu.Unlock()
+	f := newFilter(2 * room)
+	e.indexMu.RLock()
+	err := e.idx.eachBlobID(f.add)
+	e.indexMu.RUnlock()
+	if err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id := range e.pending {
+		f.add(id)
+	}
+	e.filter = f
+	return nil
+}
+
+// rescue re-reads all volumes into the index, once in a holder's life; true if it did.
+func (e *engine) rescue() (bool, error) {
+	e.flushMu.Lock()
+	defer e.flushMu.Unlock()
+	e.mu.Lock()
+	done := e.rescued
+	e.rescued = true
+	var todo []*volumeState
+	for _, v := range e.volumes.byID {
+		if !v.missing && !v.dropped && v.indexed > 0 && !e.writing(v) {
+			copied := *v
+			todo = append(todo, &copied)
+		}
+	}
+	e.mu.Unlock()
+	if done {
+		return false, nil
+	}
+	if err := e.enoughIndexSpace(); err != nil {
+		return false, err
+	}
+	e.log.Warn("a blob is missing from the index: reading the tables of all volumes", "volumes", len(todo))
+	e.indexMu.RLock()
+	defer e.indexMu.RUnlock()
+	for _, v := range todo {
+		v.indexed, v.blobs, v.raw = 0, 0, 0
+		if err := e.indexVolume(e.idx, v, &found{}); err != nil {
+			e.log.Warn("volume cannot be read", "volume", v.id, "err", err)
+		}
+	}
+	return true, nil
+}
+
+// writing reports whether this process writes the volume. Needs mu.
+func (e *engine) writing(v *volumeState) bool {
+	for _, o := range e.current {
+		if o.volumeState == v {
+			return true
+		}
+	}
+	return v.kind == volume.Journal && !v.sealed
+}

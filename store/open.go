@@ -1,0 +1,245 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"snapfs/store/seal"
+	"snapfs/store/volume"
+)
+
+func volumesDir(dir string) string { return filepath.Join(dir, volumesName) }
+
+// Init makes a store in dir, which must be missing or empty (ErrNotEmpty, ErrStoreExists). A failed Init leaves dir as it was.
+func Init(_ context.Context, dir string, o InitOptions) (err error) {
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	c, err := newConfig(o, time.Now())
+	if err != nil {
+		return err
+	}
+	made, err := emptyDir(dir)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, clearDir(dir, made))
+		}
+	}()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return err
+	}
+	files, err := filesFor(dir)
+	if err != nil {
+		return err
+	}
+	bundle, err := seal.Create(filepath.Join(dir, keysName), o.Slots)
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(volumesDir(dir), 0o700); err != nil {
+		return err
+	}
+	data, err := c.encode(bundle)
+	if err != nil {
+		return err
+	}
+	if err := files.WriteFile(filepath.Join(dir, configName), data); err != nil {
+		return err
+	}
+	return errors.Join(files.ownTree(dir), files.SyncDir(filepath.Dir(dir)))
+}
+
+// emptyDir makes dir, or accepts an empty one.
+func emptyDir(dir string) (made bool, err error) {
+	err = os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
+			return false, err
+		}
+		err = os.Mkdir(dir, 0o700)
+	}
+	if err == nil || !errors.Is(err, fs.ErrExist) {
+		return err == nil, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range entries {
+		if e.Name() == configName {
+			return false, fmt.Errorf("%s: %w", dir, ErrStoreExists)
+		}
+	}
+	if len(entries) > 0 {
+		return false, fmt.Errorf("%s: %w", dir, ErrNotEmpty)
+	}
+	return false, nil
+}
+
+// clearDir undoes a failed Init.
+func clearDir(dir string, made bool) error {
+	if made {
+		return os.RemoveAll(dir)
+	}
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return err
+}
+
+// checkOwner refuses everybody but root and the owner of the store.
+func checkOwner(dir string) error {
+	uid, _, err := owner(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", dir, ErrNoStore)
+	}
+	if err != nil {
+		return err
+	}
+	if me := os.Geteuid(); me != 0 && me != uid {
+		return fmt.Errorf("%s belongs to user %d: %w", dir, uid, ErrNotOwner)
+	}
+	return nil
+}
+
+// openEngine holds the store: errLocked if another process does. bundle is asked for only when it is nil.
+func openEngine(ctx context.Context, dir string, o Options, bundle *seal.Bundle) (*engine, error) {
+	files := o.Files
+	if files == nil {
+		own, err := filesFor(dir)
+		if err != nil {
+			return nil, err
+		}
+		files = own
+	}
+	lock, err := takeLock(dir, files)
+	if err != nil {
+		return nil, err
+	}
+	e := &engine{
+		dir: dir, files: files, log: o.Log, now: o.Now, program: o.Program, lock: lock, bundle: bundle,
+		fold: newFold(), current: map[volume.Kind]*openVolume{}, pending: map[ID]pendingBlob{},
+		changed: make(chan struct{}), locks: map[string]namedLock{}, unlocked: make(chan struct{}),
+		sessions: map[*localSession]struct{}{}, state: &State{},
+	}
+	if err := e.start(ctx, o.Unlock); err != nil {
+		return nil, errors.Join(err, lock.release())
+	}
+	return e, nil
+}
+
+// start unlocks the keys, opens the index and brings it up to date with the volumes.
+func (e *engine) start(ctx context.Context, unlock seal.Unlocker) (err error) {
+	if e.config, err = readConfig(e.dir); err != nil {
+		return err
+	}
+	if e.storeID, err = e.config.storeID(); err != nil {
+		return err
+	}
+	if e.bundle == nil {
+		if e.bundle, err = seal.Open(ctx, filepath.Join(e.dir, keysName), unlock); err != nil {
+			return err
+		}
+	}
+	if err := e.config.verify(e.bundle); err != nil {
+		return fmt.Errorf("%s: %w", e.dir, err)
+	}
+	e.idKeys = newIDKeys(e.bundle)
+	free, total, err := e.files.Space(e.dir)
+	if err != nil {
+		return fmt.Errorf("free space of %s: %w", e.dir, err)
+	}
+	e.reserve = reserveFor(total)
+	return e.startIndex(free >= e.reserve.open())
+}
+
+// startIndex opens the index and reads what it lacks; one that is damaged is made anew.
+func (e *engine) startIndex(onDisk bool) error {
+	if !onDisk {
+		e.log.Warn("the disk is nearly full: the index is kept in memory for this run", "store", e.dir)
+		return e.useIndex("", true)
+	}
+	dir, err := currentIndex(e.dir)
+	if err != nil {
+		return err
+	}
+	if dir != "" {
+		err = e.useIndex(dir, false)
+		if err == nil || !errors.Is(err, errIndexBroken) {
+			return err
+		}
+		e.log.Warn("the index is damaged and is made anew from the volumes", "err", err)
+	}
+	return e.freshIndex(nil)
+}
+
+// useIndex opens an index, loads what it holds and brings it up to date.
+func (e *engine) useIndex(dir string, all bool) error {
+	x, err := openIndex(dir, e.bundle, e.reserve.memtable, e.log)
+	if err != nil {
+		return err
+	}
+	cat, f, err := loadIndex(x)
+	if err == nil {
+		err = e.syncIndex(x, cat, f, all, nil)
+	}
+	if err != nil {
+		return errors.Join(err, x.close())
+	}
+	e.install(x, cat, f)
+	return nil
+}
+
+// install makes an index with what it holds the engine's.
+func (e *engine) install(x *index, cat *catalogue, f *fold) {
+	e.idx, e.fold = x, f
+	e.mu.Lock()
+	e.volumes = cat
+	e.mu.Unlock()
+	e.publish()
+}
+
+// loadIndex reads the catalogue of volumes and the fold.
+func loadIndex(x *index) (*catalogue, *fold, error) {
+	version, err := x.get(metaKey("version"))
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(version) != 1 || version[0] != indexVersion {
+		if version != nil || !x.inMemory() {
+			return nil, nil, fmt.Errorf("%w: of version %v", errIndexBroken, version)
+		}
+	}
+	cat, err := loadCatalogue(x)
+	if err != nil {
+		return nil, nil, err
+	}
+	f := newFold()
+	for _, prefix := range []byte{keySnapshot, keyDataset, keyRecord, keyMeta} {
+		if err := x.each([]byte{prefix}, f.load); err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", errIndexBroken, err)
+		}
+	}
+	return cat, f, nil
+}
+
+// discardLog is where messages go that nobody wants.
+func discardLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// newChain picks the identity of a store's first chain of facts.
+func newChain() (chain [16]byte) {
+	_, _ = rand.Read(chain[:]) // never fails: see crypto/rand
+	return chain
+}

@@ -1,0 +1,113 @@
+package store
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"snapfs/store/volume"
+)
+
+// volumeLimit is the size at which a volume is sealed and the next begun.
+const volumeLimit = 512 << 20
+
+// openVolume is a volume this process writes.
+type openVolume struct {
+	*volumeState
+	w *volume.Writer
+
+	// gate is held shared while a frame is appended and its blobs are queued, exclusively to take the queue.
+	gate   sync.RWMutex
+	closed bool // guarded by gate
+
+	mu    sync.Mutex
+	queue []queuedBlob               // written, not yet in the index
+	users map[*localSession]struct{} // sessions that rely on frames not yet synced
+}
+
+// queuedBlob is a blob on its way into the index.
+type queuedBlob struct {
+	id    ID
+	place shortPlace
+}
+
+// createVolume begins a volume: its label is written, not yet synced.
+func (e *engine) createVolume(kind volume.Kind) (*openVolume, error) {
+	var id volume.ID
+	if _, err := rand.Read(id[:]); err != nil {
+		return nil, err
+	}
+	aead, err := e.bundle.VolumeAEAD(id)
+	if err != nil {
+		return nil, err
+	}
+	file, err := e.files.Create(volumePath(e.dir, id))
+	if err != nil {
+		return nil, fmt.Errorf("new volume: %w", err)
+	}
+	label := volume.Label{Store: e.storeID, Volume: id, Kind: kind, Created: e.now(), Program: e.program}
+	w, err := volume.Create(file, label, aead, rand.Reader)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("volume %s: %w", id, err), file.Close(), e.files.Remove(volumePath(e.dir, id)))
+	}
+	if err := e.files.SyncDir(filepath.Join(e.dir, volumesName)); err != nil {
+		return nil, errors.Join(fmt.Errorf("volume %s: %w", id, err), w.Close())
+	}
+	e.mu.Lock()
+	state := e.volumes.add(id, kind)
+	state.size = w.Size()
+	e.mu.Unlock()
+	return &openVolume{volumeState: state, w: w, users: map[*localSession]struct{}{}}, nil
+}
+
+// use records that a session relies on frames of the volume that may not be synced yet.
+func (v *openVolume) use(s *localSession) {
+	if s == nil {
+		return
+	}
+	v.mu.Lock()
+	v.users[s] = struct{}{}
+	v.mu.Unlock()
+}
+
+// append writes a frame for a session and calls written before the volume's queue can be cut; ok is false when the
+// volume was closed meanwhile.
+func (v *openVolume) append(s *localSession, kind volume.FrameKind, plain []byte, written func(offset int64, stored uint32), blobs []volume.Blob) (stored uint32, ok bool, err error) {
+	v.gate.RLock()
+	defer v.gate.RUnlock()
+	if v.closed {
+		return 0, false, nil
+	}
+	v.use(s)
+	offset, stored, err := v.w.Append(kind, plain, blobs)
+	if err != nil {
+		return 0, true, err
+	}
+	v.use(s)
+	written(offset, stored)
+	return stored, true, nil
+}
+
+func (v *openVolume) enqueue(offset int64, stored uint32, blobs []volume.Blob) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	start := uint32(0)
+	for _, b := range blobs {
+		v.queue = append(v.queue, queuedBlob{b.ID, shortPlace{v.number, offset, stored, start, b.Length}})
+		start += b.Length
+	}
+}
+
+// cut takes the queue and the users; everything queued lies below the returned mark.
+func (v *openVolume) cut(closing bool) (queue []queuedBlob, users map[*localSession]struct{}, mark int64) {
+	v.gate.Lock()
+	defer v.gate.Unlock()
+	v.closed = v.closed || closing
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	queue, users, mark = v.queue, v.users, v.w.Size()
+	v.queue, v.users = nil, map[*localSession]struct{}{}
+	return queue, users, mark
+}

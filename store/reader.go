@@ -1,0 +1,260 @@
+package store
+
+import (
+	"context"
+	"crypto/cipher"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+
+	"snapfs/store/seal"
+	"snapfs/store/volume"
+)
+
+// reader turns blob IDs into plaintext: it asks the session for places, reads frames from the volumes itself where it
+// can (else through the session), opens them, and keeps decoded ones. Safe for concurrent use.
+type reader struct {
+	dir     string
+	bundle  *seal.Bundle
+	session Session
+	cache   *frameCache
+
+	prefetches chan struct{} // slots of running prefetches
+	running    sync.WaitGroup
+
+	mu      sync.Mutex
+	volumes map[volume.ID]*openedVolume
+	closed  bool
+}
+
+// openedVolume is a volume open for reading.
+type openedVolume struct {
+	file *os.File // nil: read through the session
+	aead cipher.AEAD
+}
+
+// maxOpened bounds the descriptors a reader keeps.
+const maxOpened = 128
+
+func newReader(dir string, b *seal.Bundle, s Session, cacheBytes int64) *reader {
+	return &reader{
+		dir: dir, bundle: b, session: s, cache: newFrameCache(cacheBytes),
+		prefetches: make(chan struct{}, 4), volumes: map[volume.ID]*openedVolume{},
+	}
+}
+
+// get returns a blob, from the cache if it is there.
+func (r *reader) get(ctx context.Context, kind Kind, id ID) ([]byte, error) {
+	if data, ok := r.cache.find(id); ok {
+		return data, nil
+	}
+	p, err := r.place(ctx, kind, id)
+	if err != nil {
+		return nil, err
+	}
+	f, err := r.cache.load(ctx, frameKey{p.Volume, p.Offset}, func() (*cachedFrame, error) { return r.frame(ctx, p, id) })
+	if err != nil {
+		return nil, err
+	}
+	return f.blob(kind, id, p)
+}
+
+func (r *reader) place(ctx context.Context, kind Kind, id ID) (Place, error) {
+	places, err := r.session.Locate(ctx, []ID{id})
+	if err != nil {
+		return Place{}, err
+	}
+	if places[0].IsZero() {
+		return Place{}, &MissingError{Kind: kind, ID: id}
+	}
+	return places[0], nil
+}
+
+// getInto is get that neither fills the cache with a frame of one large blob nor allocates if dst suffices.
+func (r *reader) getInto(ctx context.Context, kind Kind, id ID, dst []byte) ([]byte, error) {
+	if data, ok := r.cache.find(id); ok {
+		return append(dst[:0], data...), nil
+	}
+	p, err := r.place(ctx, kind, id)
+	if err != nil {
+		return nil, err
+	}
+	if p.Start != 0 || p.Length < aloneLimit {
+		f, err := r.cache.load(ctx, frameKey{p.Volume, p.Offset}, func() (*cachedFrame, error) { return r.frame(ctx, p, id) })
+		if err != nil {
+			return nil, err
+		}
+		data, err := f.blob(kind, id, p)
+		return append(dst[:0], data...), err
+	}
+	buf := storedBuffers.Get().(*[]byte)
+	defer storedBuffers.Put(buf)
+	pack, err := r.openPack(ctx, p, id, buf)
+	if err != nil {
+		return nil, err
+	}
+	start, length, ok := pack.Find(uint8(kind), id)
+	if !ok {
+		return nil, corrupt(p, id, errors.New("the frame does not hold the blob"))
+	}
+	body, err := pack.Body(dst[:0])
+	if err != nil {
+		return nil, corrupt(p, id, err)
+	}
+	if start == 0 && len(dst) > 0 && len(body) > 0 && &body[0] == &dst[0] {
+		return body[:length], nil
+	}
+	return append(dst[:0], body[start:start+length]...), nil
+}
+
+// storedBuffers are for frames as stored, which are needed only while they are opened.
+var storedBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// frame reads and decodes a whole frame for the cache.
+func (r *reader) frame(ctx context.Context, p Place, id ID) (*cachedFrame, error) {
+	buf := storedBuffers.Get().(*[]byte)
+	defer storedBuffers.Put(buf)
+	pack, err := r.openPack(ctx, p, id, buf)
+	if err != nil {
+		return nil, err
+	}
+	body, err := pack.Body(make([]byte, 0, pack.RawLength))
+	if err != nil {
+		return nil, corrupt(p, id, err)
+	}
+	if pack.Codec == volume.CodecNone { // it lies in the buffer
+		body = append([]byte(nil), body...)
+	}
+	return newCachedFrame(pack.Blobs, body), nil
+}
+
+// openPack reads a frame into buf, verifies and opens it.
+func (r *reader) openPack(ctx context.Context, p Place, id ID, buf *[]byte) (volume.Pack, error) {
+	v, err := r.opened(p.Volume)
+	if err != nil {
+		return volume.Pack{}, err
+	}
+	stored, err := r.stored(ctx, v, p, buf)
+	if err != nil {
+		return volume.Pack{}, corrupt(p, id, err)
+	}
+	h, plain, err := volume.OpenFrame(stored, p.Volume, v.aead)
+	if err != nil {
+		return volume.Pack{}, corrupt(p, id, err)
+	}
+	if h.Kind != volume.FrameBlobs {
+		return volume.Pack{}, corrupt(p, id, fmt.Errorf("frame of kind %d where blobs were expected", h.Kind))
+	}
+	pack, err := volume.ParsePack(plain)
+	if err != nil {
+		return volume.Pack{}, corrupt(p, id, err)
+	}
+	return pack, nil
+}
+
+func (r *reader) stored(ctx context.Context, v *openedVolume, p Place, buf *[]byte) ([]byte, error) {
+	if v.file == nil {
+		return r.session.Read(ctx, p.Volume, p.Offset, int(p.Stored))
+	}
+	if cap(*buf) < int(p.Stored) {
+		*buf = make([]byte, max(int(p.Stored), 1<<18))
+	}
+	b := (*buf)[:p.Stored]
+	n, err := v.file.ReadAt(b, p.Offset)
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("the volume ends in the frame: %d of %d bytes", n, p.Stored)
+	}
+	return b, err
+}
+
+// opened returns a volume for reading, opening it if needed.
+func (r *reader) opened(id volume.ID) (*openedVolume, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, ErrClosed
+	}
+	if v := r.volumes[id]; v != nil {
+		return v, nil
+	}
+	aead, err := r.bundle.VolumeAEAD(id)
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Open(volumePath(r.dir, id))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("volume %s: %w", id, err)
+	}
+	if err != nil {
+		file = nil
+	}
+	if len(r.volumes) >= maxOpened {
+		r.dropOne()
+	}
+	v := &openedVolume{file: file, aead: aead}
+	r.volumes[id] = v
+	return v, nil
+}
+
+// dropOne forgets some volume; its descriptor is closed by the collector once nobody reads from it. Needs mu.
+func (r *reader) dropOne() {
+	for id := range r.volumes {
+		delete(r.volumes, id)
+		return
+	}
+}
+
+// corrupt names the frame and the blob that was asked for.
+func corrupt(p Place, id ID, err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &CorruptError{Volume: p.Volume, Offset: p.Offset, ID: id, Err: err}
+}
+
+// prefetch loads frames in the background; when enough are on their way it does nothing.
+func (r *reader) prefetch(kind Kind, ids []ID) {
+	for _, id := range ids {
+		if _, ok := r.cache.find(id); ok {
+			continue
+		}
+		select {
+		case r.prefetches <- struct{}{}:
+		default:
+			return
+		}
+		r.mu.Lock()
+		closed := r.closed
+		if !closed {
+			r.running.Add(1)
+		}
+		r.mu.Unlock()
+		if closed {
+			<-r.prefetches
+			return
+		}
+		go func() {
+			defer func() { <-r.prefetches; r.running.Done() }()
+			_, _ = r.get(context.Background(), kind, id) // whoever needs it meets the error
+		}()
+	}
+}
+
+func (r *reader) close() error {
+	r.mu.Lock()
+	r.closed = true
+	volumes := r.volumes
+	r.volumes = nil
+	r.mu.Unlock()
+	r.running.Wait()
+	var errs []error
+	for _, v := range volumes {
+		if v.file != nil {
+			errs = append(errs, v.file.Close())
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,344 @@
+package store
+
+import (
+	"crypto/cipher"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"snapfs/store/volume"
+)
+
+// found is what a look into volumes brings to light: blobs go straight into a batch of the index, facts are kept
+// until all journals are read.
+type found struct {
+	facts    []*Fact
+	ids      []ID
+	journals []*volumeState // their watermarks move with the fold
+}
+
+// syncIndex brings an index up to date with the volumes on disk: unknown and longer ones are read from their watermark
+// on, missing ones are noted. With all, every volume is read from its beginning.
+func (e *engine) syncIndex(x *index, cat *catalogue, f *fold, all bool, progress func(RebuildProgress)) error {
+	disk, err := onDisk(volumesDir(e.dir))
+	if err != nil {
+		return err
+	}
+	todo, err := e.compare(cat, disk, all)
+	if err != nil {
+		return err
+	}
+	var news found
+	p := RebuildProgress{VolumesTotal: len(todo)}
+	for _, v := range todo {
+		before := v.blobs
+		if err := e.indexVolume(x, v, &news); err != nil {
+			return err
+		}
+		p.Volumes++
+		p.Blobs += v.blobs - before
+		p.Bytes += v.size
+		if progress != nil {
+			progress(p)
+		}
+	}
+	return e.foldNew(x, f, news)
+}
+
+// compare enters what is on disk into the catalogue and returns the volumes that must be read.
+func (e *engine) compare(cat *catalogue, disk map[volume.ID]int64, all bool) ([]*volumeState, error) {
+	for id, v := range cat.byID {
+		size, ok := disk[id]
+		v.missing, v.size = !ok, size
+		if v.missing && !v.dropped {
+			e.log.Warn("volume is missing", "volume", id)
+		}
+		if ok && size < v.indexed {
+			e.log.Warn("volume is shorter than it was", "volume", id, "size", size, "indexed", v.indexed)
+		}
+	}
+	var todo []*volumeState
+	for _, id := range slices.SortedFunc(maps.Keys(disk), func(a, b volume.ID) int { return compareBytes(a[:], b[:]) }) {
+		v := cat.byID[id]
+		if v == nil {
+			v = cat.add(id, 0)
+			v.size = disk[id]
+		}
+		if v.dropped {
+			continue
+		}
+		if all {
+			v.indexed, v.seen, v.blobs, v.raw, v.sealed = 0, 0, 0, 0, false
+		}
+		if v.size != v.seen {
+			todo = append(todo, v)
+		}
+	}
+	return todo, nil
+}
+
+// indexVolume reads what is new in a volume into the index. Damage is logged and passed over: the blobs hit are
+// missing from the index then, and whoever asks for them is told so.
+func (e *engine) indexVolume(x *index, v *volumeState, news *found) error {
+	file, err := e.files.Open(volumePath(e.dir, v.id))
+	if err != nil {
+		return fmt.Errorf("volume %s: %w", v.id, err)
+	}
+	defer file.Close()
+	if err := e.readLabel(file, v); err != nil {
+		if errors.Is(err, errForeign) || errors.Is(err, volume.ErrNewerVersion) {
+			e.log.Warn("volume ignored", "volume", v.id, "err", err)
+			return nil
+		}
+		e.log.Warn("volume has a damaged label", "volume", v.id, "err", err)
+	}
+	aead, err := e.bundle.VolumeAEAD(v.id)
+	if err != nil {
+		return err
+	}
+	in := &volumeIndexer{e: e, x: x, v: v, file: file, aead: aead, news: news, batch: x.newBatch()}
+	defer func() { in.batch.cancel() }()
+	if err := in.run(); err != nil {
+		return fmt.Errorf("volume %s: %w", v.id, err)
+	}
+	return nil
+}
+
+// errForeign: a volume of another store lies in the directory.
+var errForeign = errors.New("belongs to another store")
+
+func (e *engine) readLabel(file volume.File, v *volumeState) error {
+	label, _, err := volume.ReadLabel(file, v.size)
+	if err != nil {
+		return err
+	}
+	if label.Store != e.storeID {
+		return fmt.Errorf("%w: %x", errForeign, label.Store)
+	}
+	if label.Volume != v.id {
+		return fmt.Errorf("%w: it is volume %s under another name", errForeign, label.Volume)
+	}
+	v.kind = label.Kind
+	return nil
+}
+
+// volumeIndexer reads one volume into the index.
+type volumeIndexer struct {
+	e     *engine
+	x     *index
+	v     *volumeState
+	file  volume.File
+	aead  cipher.AEAD
+	news  *found
+	batch *batch
+}
+
+func (in *volumeIndexer) run() error {
+	sealed, err := in.fromContents()
+	if err != nil {
+		in.e.log.Warn("contents table is damaged, reading the whole volume", "volume", in.v.id, "err", err)
+		in.v.indexed, in.v.blobs, in.v.raw = 0, 0, 0
+	}
+	end := in.v.size
+	if !sealed {
+		if end, err = in.fromFrames(); err != nil {
+			return err
+		}
+	}
+	if err := in.batch.finish(); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	in.v.indexed, in.v.seen, in.v.sealed = end, in.v.size, sealed
+	if in.v.kind == volume.Journal {
+		in.news.journals = append(in.news.journals, in.v)
+		return nil
+	}
+	return in.x.write(func(set func(key, value []byte) error, _ func([]byte) error) error {
+		return set(volumeKey(in.v.id), in.v.encode())
+	})
+}
+
+// fromContents reads a sealed volume's table; sealed is false if there is none.
+func (in *volumeIndexer) fromContents() (sealed bool, err error) {
+	trailer, err := volume.ReadTrailer(in.file, in.v.size)
+	if errors.Is(err, volume.ErrTorn) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if trailer.Volume != in.v.id {
+		return false, fmt.Errorf("trailer of volume %s", trailer.Volume)
+	}
+	from := in.v.indexed
+	err = volume.ReadContents(in.file, trailer, in.aead, func(f volume.FrameInfo) error {
+		switch {
+		case f.Offset < from:
+			return nil
+		case f.Kind == volume.FrameBlobs:
+			return in.addBlobs(f.Offset, f.Stored, f.Blobs)
+		case f.Kind == volume.FrameFacts:
+			stored := make([]byte, f.Stored)
+			if _, err := in.file.ReadAt(stored, f.Offset); err != nil {
+				return err
+			}
+			return in.addFacts(f.Offset, stored)
+		}
+		return nil
+	})
+	return err == nil, err
+}
+
+// fromFrames reads an unsealed volume frame by frame, having made sure that what it reads is on stable storage.
+func (in *volumeIndexer) fromFrames() (end int64, err error) {
+	if err := in.file.Sync(); err != nil {
+		return 0, err
+	}
+	end, gaps, err := volume.ScanPayloads(in.file, in.v.indexed, in.v.size, in.v.id,
+		func(offset int64, h volume.Header, stored []byte, damage error) error {
+			if damage != nil {
+				in.e.log.Warn("frame is damaged", "volume", in.v.id, "offset", offset, "err", damage)
+				return nil
+			}
+			return in.addFrame(offset, h, stored)
+		})
+	for _, g := range gaps {
+		in.e.log.Warn("bytes are damaged", "volume", in.v.id, "offset", g.Offset, "length", g.Length, "frames", g.Missing)
+	}
+	return end, err
+}
+
+func (in *volumeIndexer) addFrame(offset int64, h volume.Header, stored []byte) error {
+	switch h.Kind {
+	case volume.FrameFacts:
+		return in.addFacts(offset, stored)
+	case volume.FrameBlobs:
+		pack, err := in.open(stored)
+		if err != nil {
+			in.e.log.Warn("frame is damaged", "volume", in.v.id, "offset", offset, "err", err)
+			return nil
+		}
+		return in.addBlobs(offset, h.Stored(), pack.Blobs)
+	}
+	return nil
+}
+
+func (in *volumeIndexer) open(stored []byte) (volume.Pack, error) {
+	_, plain, err := volume.OpenFrame(stored, in.v.id, in.aead)
+	if err != nil {
+		return volume.Pack{}, err
+	}
+	return volume.ParsePack(plain)
+}
+
+func (in *volumeIndexer) addBlobs(offset int64, stored uint32, blobs []volume.Blob) error {
+	if in.v.kind == 0 { // the label is damaged
+		in.v.kind = volume.Data
+	}
+	start := uint32(0)
+	for _, b := range blobs {
+		p := shortPlace{in.v.number, offset, stored, start, b.Length}
+		if err := in.batch.set(blobKey(b.ID), p.encode()); err != nil {
+			return fmt.Errorf("index: %w", err)
+		}
+		start += b.Length
+		in.v.blobs++
+		in.v.raw += int64(b.Length)
+	}
+	return nil
+}
+
+// addFacts keeps a frame's facts for folding; damage is logged.
+func (in *volumeIndexer) addFacts(offset int64, stored []byte) error {
+	in.v.kind = volume.Journal // also when the label is damaged
+	pack, err := in.open(stored)
+	if err == nil {
+		err = in.news.add(pack)
+	}
+	if errors.Is(err, ErrNewerFormat) {
+		return err
+	}
+	if err != nil {
+		in.e.log.Warn("facts are damaged", "volume", in.v.id, "offset", offset, "err", err)
+	}
+	return nil
+}
+
+func (n *found) add(pack volume.Pack) error {
+	raw, err := pack.Body(nil)
+	if err != nil {
+		return err
+	}
+	for _, b := range pack.Blobs {
+		fact, err := parseFact(raw[:b.Length])
+		if err != nil {
+			return err
+		}
+		n.facts, n.ids = append(n.facts, fact), append(n.ids, b.ID)
+		raw = raw[b.Length:]
+	}
+	return nil
+}
+
+// foldNew applies facts that the fold has not seen, in the order of the chain, and writes what changed together with
+// the watermarks of the journals.
+func (e *engine) foldNew(x *index, f *fold, news found) error {
+	order := make([]int, len(news.facts))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		fa, fb := news.facts[a], news.facts[b]
+		if fa.Seq != fb.Seq {
+			return sign(fa.Seq < fb.Seq)
+		}
+		return compareBytes(news.ids[a][:], news.ids[b][:])
+	})
+	seen := map[ID]bool{}
+	for _, i := range order {
+		fact, id := news.facts[i], news.ids[i]
+		if seen[id] || id == f.last {
+			continue
+		}
+		seen[id] = true
+		if f.seq > 0 && (fact.Prev != f.last || fact.Seq != f.seq+1) {
+			e.log.Warn("chain of facts is broken", "fact", fact.Seq, "id", id, "after", f.seq)
+		}
+		if err := f.apply(fact, id); err != nil {
+			return err
+		}
+	}
+	if len(f.dirty) == 0 && len(news.journals) == 0 {
+		return nil
+	}
+	err := writeFold(x, f.dirty, func(set func(key, value []byte) error) error {
+		for _, v := range news.journals {
+			if err := set(volumeKey(v.id), v.encode()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		clear(f.dirty)
+	}
+	return err
+}
+
+// damagedBy says which of a commit's volumes are missing or shorter than it needs; "" if none. Needs mu.
+func (e *engine) damagedBy(list []sealedVolume) string {
+	for _, need := range list {
+		if e.fold.dropped[need.id] {
+			continue
+		}
+		v := e.volumes.byID[need.id]
+		switch {
+		case v == nil || v.missing:
+			return fmt.Sprintf("volume %s is missing", need.id)
+		case v.size < need.length:
+			return fmt.Sprintf("volume %s is cut short: %d of %d bytes", need.id, v.size, need.length)
+		}
+	}
+	return ""
+}

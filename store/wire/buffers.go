@@ -1,0 +1,32 @@
+package wire
+
+import (
+	"math/bits"
+	"sync"
+)
+
+// Request buffers from 64 KiB on are used again, one pool for each power of two up to MaxPayload.
+const (
+	minPooled = 16 // log2
+	maxPooled = 23
+)
+
+var pools [maxPooled - minPooled + 1]sync.Pool
+
+func getBuffer(n int) []byte {
+	if n <= 1<<minPooled {
+		return make([]byte, n)
+	}
+	class := bits.Len(uint(n - 1))
+	if b, ok := pools[class-minPooled].Get().(*[]byte); ok {
+		return (*b)[:n]
+	}
+	return make([]byte, n, 1<<class)
+}
+
+func putBuffer(b []byte) {
+	class := bits.Len(uint(cap(b))) - 1
+	if class > minPooled && class <= maxPooled && cap(b) == 1<<class {
+		pools[class-minPooled].Put(&b)
+	}
+}

@@ -1,0 +1,215 @@
+package wire
+
+import "time"
+
+// Method names a call. The values travel on the wire; append only.
+type Method uint16
+
+// Methods, each with its request, events and response.
+const (
+	MethodHello   Method = 1  // Hello -> Welcome: the first call of a connection
+	MethodHave    Method = 2  // IDs -> Flags
+	MethodPut     Method = 3  // Put -> Number: bytes the volume grew by
+	MethodLocate  Method = 4  // IDs -> Places
+	MethodRead    Method = 5  // Read -> the bytes themselves
+	MethodCommit  Method = 6  // Commit -> Snapshot
+	MethodAppend  Method = 7  // Facts -> Empty
+	MethodState   Method = 8  // Number: since -> StatePart events, Flags: one that is false when nothing is newer
+	MethodWait    Method = 9  // Number: since -> Empty
+	MethodLock    Method = 10 // Lock -> Empty
+	MethodUnlock  Method = 11 // Lock -> Empty
+	MethodPin     Method = 12 // IDs -> Empty
+	MethodRebuild Method = 13 // Empty -> Progress events, Empty
+	MethodStats   Method = 14 // Empty -> Stats
+	MethodBye     Method = 15 // Empty -> Empty: the session ends, its pins and locks are gone
+)
+
+// Hello begins a session, or goes on with one after its holder ended.
+type Hello struct {
+	Session [16]byte // random, the same after every takeover
+	Job     string   // what the client does, for people
+	Program string   // version of the client
+}
+
+func (m *Hello) code(c *coder) {
+	c.array16(&m.Session)
+	c.string(&m.Job)
+	c.string(&m.Program)
+}
+
+// Welcome answers Hello.
+type Welcome struct {
+	Program string // version of the holder
+	Bundle  []byte // the unlocked keys without admin keys
+}
+
+func (m *Welcome) code(c *coder) {
+	c.string(&m.Program)
+	c.bytes(&m.Bundle)
+}
+
+// Empty says nothing.
+type Empty struct{}
+
+func (*Empty) code(*coder) {}
+
+// Number is one number.
+type Number struct{ Value uint64 }
+
+func (m *Number) code(c *coder) { c.u64(&m.Value) }
+
+// IDs lists blobs or snapshots.
+type IDs struct{ IDs [][32]byte }
+
+func (m *IDs) code(c *coder) { c.ids(&m.IDs) }
+
+// Flags answers a question about each of several things.
+type Flags struct{ Flags []bool }
+
+func (m *Flags) code(c *coder) { list(c, &m.Flags, 1, c.bool) }
+
+// Put carries a packed frame.
+type Put struct {
+	Class uint8
+	Blobs []Blob
+	Pack  []byte
+}
+
+// Blob is a row of a frame's blob table.
+type Blob struct {
+	Kind   uint8
+	ID     [32]byte
+	Length uint32
+}
+
+func (m *Put) code(c *coder) {
+	c.u8(&m.Class)
+	list(c, &m.Blobs, 37, func(b *Blob) {
+		c.u8(&b.Kind)
+		c.array32(&b.ID)
+		c.u32(&b.Length)
+	})
+	c.rest(&m.Pack)
+}
+
+// Places answers where blobs lie.
+type Places struct{ Places []Place }
+
+// Place is where a blob lies; all zero when that is not known.
+type Place struct {
+	Volume [16]byte
+	Offset int64
+	Stored uint32
+	Start  uint32
+	Length uint32
+}
+
+func (m *Places) code(c *coder) {
+	list(c, &m.Places, 36, func(p *Place) {
+		c.array16(&p.Volume)
+		c.i64(&p.Offset)
+		c.u32(&p.Stored)
+		c.u32(&p.Start)
+		c.u32(&p.Length)
+	})
+}
+
+// Read asks for stored bytes of a volume.
+type Read struct {
+	Volume [16]byte
+	Offset int64
+	Length uint32
+}
+
+func (m *Read) code(c *coder) {
+	c.array16(&m.Volume)
+	c.i64(&m.Offset)
+	c.u32(&m.Length)
+}
+
+// Commit asks for a snapshot to become real.
+type Commit struct {
+	Dataset  string
+	Snapshot [32]byte
+	Name     string
+	Start    time.Time
+	Tags     []string
+	Summary  []byte
+	Partial  bool
+}
+
+func (m *Commit) code(c *coder) {
+	c.string(&m.Dataset)
+	c.array32(&m.Snapshot)
+	c.string(&m.Name)
+	c.time(&m.Start)
+	c.strings(&m.Tags)
+	c.bytes(&m.Summary)
+	c.bool(&m.Partial)
+}
+
+// Facts carries bodies of facts, each encoded as its kind has it.
+type Facts struct{ Facts []Fact }
+
+// Fact is the body of a fact.
+type Fact struct {
+	Kind uint8
+	Body []byte
+}
+
+func (m *Facts) code(c *coder) {
+	list(c, &m.Facts, 5, func(f *Fact) {
+		c.u8(&f.Kind)
+		c.bytes(&f.Body)
+	})
+}
+
+// Lock names a lock.
+type Lock struct {
+	Name string
+	Job  string
+	Wait bool
+}
+
+func (m *Lock) code(c *coder) {
+	c.string(&m.Name)
+	c.string(&m.Job)
+	c.bool(&m.Wait)
+}
+
+// Progress tells how far a rebuild is.
+type Progress struct {
+	Volumes, VolumesTotal int
+	Blobs, Bytes          int64
+}
+
+func (m *Progress) code(c *coder) {
+	c.int(&m.Volumes)
+	c.int(&m.VolumesTotal)
+	c.i64(&m.Blobs)
+	c.i64(&m.Bytes)
+}
+
+// Stats describes a store's size.
+type Stats struct {
+	Volumes, Snapshots, Datasets, KeySlots                 int
+	Bytes, DataBytes, MetaBytes, JournalBytes, ParityBytes int64
+	IndexBytes, Blobs, RawBytes                            int64
+	Encrypted                                              bool
+	StoreID                                                string
+	Created                                                time.Time
+}
+
+func (m *Stats) code(c *coder) {
+	for _, v := range []*int{&m.Volumes, &m.Snapshots, &m.Datasets, &m.KeySlots} {
+		c.int(v)
+	}
+	for _, v := range []*int64{
+		&m.Bytes, &m.DataBytes, &m.MetaBytes, &m.JournalBytes, &m.ParityBytes, &m.IndexBytes, &m.Blobs, &m.RawBytes,
+	} {
+		c.i64(v)
+	}
+	c.bool(&m.Encrypted)
+	c.string(&m.StoreID)
+	c.time(&m.Created)
+}

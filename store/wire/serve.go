@@ -1,0 +1,217 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// Request is one call as its handler sees it.
+type Request struct {
+	Method Method
+	Body   []byte // valid until the handler returns
+
+	call *call
+}
+
+// Emit sends an event of the call, given in parts that may be used again when it returns. It waits while the
+// caller is behind; errors mean that nobody listens any more. Not safe for concurrent use.
+func (r *Request) Emit(ctx context.Context, parts ...[]byte) error { return r.call.emit(ctx, parts) }
+
+// Handler answers a call with a response in parts. ctx ends when the caller cancels or the connection ends.
+// An error that is an *Error travels as it is, any other as its text. It is called for many calls at once.
+type Handler func(ctx context.Context, r *Request) (response [][]byte, err error)
+
+// grace is how long handlers and answers may take when the server ends, before the connection is cut.
+const grace = 2 * time.Second
+
+// Serve answers calls on stream, which it closes, until the peer closes it (nil), the peer breaks the
+// protocol, or ctx ends: then running handlers see their context end, what they answer is still sent, and
+// the peer takes failures for ErrConnLost. Nothing runs any more when it returns.
+func Serve(ctx context.Context, stream io.ReadWriteCloser, handler Handler) error {
+	s := &server{link: newLink(stream), handler: handler, calls: map[uint32]*call{}}
+	if err := s.link.greet(ctx); err != nil {
+		return err
+	}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	defer s.cancel()
+	var control sync.WaitGroup
+	control.Go(s.link.sendControl)
+	drained := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(drained)
+		s.drain()
+	})
+	err := s.read()
+	s.cancel()
+	if !stop() {
+		<-drained
+		err = nil
+	}
+	s.link.fail(lost(err))
+	s.handlers.Wait()
+	control.Wait()
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// server is the answering end of a connection.
+type server struct {
+	link     *link
+	handler  Handler
+	ctx      context.Context
+	cancel   context.CancelFunc
+	handlers sync.WaitGroup
+
+	mu    sync.Mutex
+	calls map[uint32]*call
+	ended bool // no new calls
+}
+
+// call is one call under way.
+type call struct {
+	server *server
+	id     uint32
+	method Method
+	cancel context.CancelFunc
+	events chan struct{} // a token for each event that is not acknowledged
+}
+
+// drain lets running handlers answer, then cuts the connection.
+func (s *server) drain() {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	idle := make(chan struct{})
+	go func() {
+		s.handlers.Wait()
+		close(idle)
+	}()
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-idle:
+	case <-timer.C:
+	case <-s.link.down:
+	}
+	s.link.fail(ErrConnLost)
+	<-idle
+}
+
+// read starts a handler for each request until the connection is over.
+func (s *server) read() error {
+	for {
+		h, err := s.link.next()
+		if err != nil {
+			return err
+		}
+		switch h.kind {
+		case frameRequest:
+			err = s.request(h)
+		case frameCancel:
+			if c := s.find(h.call); c != nil {
+				c.cancel()
+			}
+		case frameAck:
+			err = s.acknowledge(h.call)
+		default:
+			err = fmt.Errorf("%w: a client sent a frame of type %d", ErrProtocol, h.kind)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *server) find(id uint32) *call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls[id]
+}
+
+// acknowledge frees the place of an event. The call may be over already.
+func (s *server) acknowledge(id uint32) error {
+	c := s.find(id)
+	if c == nil {
+		return nil
+	}
+	select {
+	case <-c.events:
+		return nil
+	default:
+		return fmt.Errorf("%w: more acknowledged than was sent", ErrProtocol)
+	}
+}
+
+func (s *server) request(h header) error {
+	buf := getBuffer(int(h.length))
+	if err := s.link.payload(buf); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	c := &call{server: s, id: h.call, method: h.method, cancel: cancel, events: make(chan struct{}, eventsPerCall)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		cancel()
+		return nil // the connection is about to be cut
+	}
+	if _, used := s.calls[h.call]; used {
+		cancel()
+		return fmt.Errorf("%w: call %d twice", ErrProtocol, h.call)
+	}
+	s.calls[h.call] = c
+	s.handlers.Go(func() {
+		defer cancel()
+		c.run(ctx, buf, h.cost())
+	})
+	return nil
+}
+
+// run handles the call and sends its answer.
+func (c *call) run(ctx context.Context, buf []byte, cost int64) {
+	s := c.server
+	response, err := s.handler(ctx, &Request{Method: c.method, Body: buf, call: c})
+	defer s.link.received.done(cost)
+	defer putBuffer(buf) // after the answer: it may be made of the request
+	s.mu.Lock()
+	delete(s.calls, c.id)
+	s.mu.Unlock()
+	// Not ctx: every request gets its answer, whoever cancelled what. A broken connection ends the wait.
+	if err == nil {
+		err = s.link.sendMessage(context.Background(), header{kind: frameResponse, call: c.id}, response...)
+		if !errors.Is(err, ErrTooLarge) {
+			return
+		}
+	}
+	e := asError(err)
+	switch {
+	case s.ctx.Err() != nil && (errors.Is(err, context.Canceled) || e.Code == CodeText):
+		e = &Error{Code: CodeEnding, Text: "the other side is ending"}
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		e = &Error{Code: CodeCanceled, Text: err.Error()}
+	}
+	s.link.sendMessage(context.Background(), header{kind: frameFailure, call: c.id}, Encode(e)...)
+}
+
+func (c *call) emit(ctx context.Context, parts [][]byte) error {
+	l := c.server.link
+	select {
+	case c.events <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.down:
+		return ErrConnLost
+	}
+	return l.sendMessage(ctx, header{kind: frameEvent, call: c.id}, parts...)
+}
+
+// UnknownMethod is what a handler answers to methods it does not have.
+func UnknownMethod(m Method) error {
+	return &Error{Code: CodeUnknownMethod, Text: fmt.Sprintf("method %d is not known to the other side", m)}
+}
