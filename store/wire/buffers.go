@@ -11,22 +11,25 @@ const (
 	maxPooled = 23
 )
 
-var pools [maxPooled - minPooled + 1]sync.Pool
+// buffers hands out memory for requests. Safe for concurrent use.
+type buffers struct {
+	pools [maxPooled - minPooled + 1]sync.Pool
+}
 
-func getBuffer(n int) []byte {
+func (p *buffers) get(n int) []byte {
 	if n <= 1<<minPooled {
 		return make([]byte, n)
 	}
 	class := bits.Len(uint(n - 1))
-	if b, ok := pools[class-minPooled].Get().(*[]byte); ok {
+	if b, ok := p.pools[class-minPooled].Get().(*[]byte); ok {
 		return (*b)[:n]
 	}
 	return make([]byte, n, 1<<class)
 }
 
-func putBuffer(b []byte) {
+func (p *buffers) put(b []byte) {
 	class := bits.Len(uint(cap(b))) - 1
 	if class > minPooled && class <= maxPooled && cap(b) == 1<<class {
-		pools[class-minPooled].Put(&b)
+		p.pools[class-minPooled].Put(&b)
 	}
 }

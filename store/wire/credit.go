@@ -57,6 +57,14 @@ func (b *budget) leave(w *waiter) {
 	b.serve()
 }
 
+// put gives back what was taken and not used.
+func (b *budget) put(n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.left += n
+	b.serve()
+}
+
 // add gives back n; more than was taken breaks the protocol.
 func (b *budget) add(n int64) error {
 	b.mu.Lock()

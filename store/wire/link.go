@@ -102,17 +102,23 @@ func (l *link) sendMessage(ctx context.Context, h header, parts ...[]byte) error
 	if err := l.send.take(ctx, h.cost(), l.down); err != nil {
 		return err
 	}
-	return l.write(h, parts...)
+	err := l.write(ctx, h, parts...)
+	if err != nil && err == ctx.Err() {
+		l.send.put(h.cost())
+	}
+	return err
 }
 
 // smallMessage is up to which size parts are copied together rather than written one by one.
 const smallMessage = 8 << 10
 
-// write sends one frame, whole: it cannot be given up half-way.
-func (l *link) write(h header, parts ...[]byte) error {
+// write sends one frame, whole: once begun it cannot be given up. It returns ctx.Err() itself if nothing was sent.
+func (l *link) write(ctx context.Context, h header, parts ...[]byte) error {
 	select {
 	case l.writing <- struct{}{}:
 		defer func() { <-l.writing }()
+	case <-ctx.Done():
+		return ctx.Err()
 	case <-l.down:
 		return lost(l.err)
 	}
@@ -162,13 +168,13 @@ func (l *link) sendControl() {
 		l.queued = nil
 		l.mu.Unlock()
 		for _, h := range queued {
-			if l.write(h) != nil {
+			if l.write(context.Background(), h) != nil {
 				return
 			}
 		}
 		if n := l.received.due(); n > 0 {
 			h := header{kind: frameCredit, length: 4}
-			if l.write(h, binary.LittleEndian.AppendUint32(nil, n)) != nil {
+			if l.write(context.Background(), h, binary.LittleEndian.AppendUint32(nil, n)) != nil {
 				return
 			}
 		}

@@ -28,8 +28,8 @@ type Handler func(ctx context.Context, r *Request) (response [][]byte, err error
 // grace is how long handlers and answers may take when the server ends, before the connection is cut.
 const grace = 2 * time.Second
 
-// Serve answers calls on stream, which it closes, until the peer closes it (nil), the peer breaks the
-// protocol, or ctx ends: then running handlers see their context end, what they answer is still sent, and
+// Serve answers calls on stream, which it closes, until the peer closes it (nil), it breaks (ErrConnLost), the peer
+// breaks the protocol (ErrProtocol, ErrVersion), or ctx ends (nil): then running handlers see their context end, what they answer is still sent, and
 // the peer takes failures for ErrConnLost. Nothing runs any more when it returns.
 func Serve(ctx context.Context, stream io.ReadWriteCloser, handler Handler) error {
 	s := &server{link: newLink(stream), handler: handler, calls: map[uint32]*call{}}
@@ -54,10 +54,13 @@ func Serve(ctx context.Context, stream io.ReadWriteCloser, handler Handler) erro
 	s.link.fail(lost(err))
 	s.handlers.Wait()
 	control.Wait()
-	if errors.Is(err, io.EOF) {
+	switch {
+	case err == nil || errors.Is(err, io.EOF):
 		return nil
+	case errors.Is(err, ErrProtocol):
+		return err
 	}
-	return err
+	return lost(err)
 }
 
 // server is the answering end of a connection.
@@ -67,6 +70,7 @@ type server struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	handlers sync.WaitGroup
+	buffers  buffers
 
 	mu    sync.Mutex
 	calls map[uint32]*call
@@ -149,7 +153,7 @@ func (s *server) acknowledge(id uint32) error {
 }
 
 func (s *server) request(h header) error {
-	buf := getBuffer(int(h.length))
+	buf := s.buffers.get(int(h.length))
 	if err := s.link.payload(buf); err != nil {
 		return err
 	}
@@ -178,7 +182,7 @@ func (c *call) run(ctx context.Context, buf []byte, cost int64) {
 	s := c.server
 	response, err := s.handler(ctx, &Request{Method: c.method, Body: buf, call: c})
 	defer s.link.received.done(cost)
-	defer putBuffer(buf) // after the answer: it may be made of the request
+	defer s.buffers.put(buf) // after the answer: it may be made of the request
 	s.mu.Lock()
 	delete(s.calls, c.id)
 	s.mu.Unlock()
