@@ -205,7 +205,7 @@ func TestUnreadableSectors(t *testing.T) {
 	for i := range byte(6) {
 		frames = append(frames, appendBlobs(t, w, randomBytes(i, 10_000)))
 	}
-	bad := badSectors{f, 3 * sector, 4 * sector} // in frame 0
+	bad := badSectors{f, 2 * sector, 3 * sector} // in frame 0
 	if s := scanAll(t, bad, 0, int64(len(f.data))); len(s.offsets) != 6 || len(s.damaged) != 1 || len(s.gaps) > 0 {
 		t.Errorf("payload unreadable: %+v", s)
 	}

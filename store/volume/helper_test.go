@@ -81,6 +81,7 @@ func (m *memFile) Close() error {
 	return nil
 }
 
+// testAEAD is a volume's key.
 func testAEAD(t testing.TB, v ID) cipher.AEAD {
 	t.Helper()
 	key := sha256.Sum256(v[:])

@@ -167,10 +167,10 @@ func (s *scan) payload(offset int64, h Header) (damage, err error) {
 // copies of earlier ones. ErrTorn means that there is none.
 func (s *scan) search(from int64) (Header, int64, error) {
 	if s.window == nil {
-		s.window = make([]byte, searchWindow)
+		s.window = make([]byte, min(searchWindow, s.size-from))
 	}
 	for from+HeaderSize <= s.size {
-		b := s.window[:min(searchWindow, s.size-from)]
+		b := s.window[:min(int64(len(s.window)), s.size-from)]
 		if err := s.fill(b, from); err != nil {
 			return Header{}, 0, err
 		}

@@ -159,9 +159,9 @@ func checkSync(t *testing.T, w *Writer, p placed) {
 }
 
 // script is what the failure tests do with a volume; it gives the frames that a Sync has promised.
-func script(f *memFile) (promised []placed, err error) {
+func script(t *testing.T, f *memFile) (promised []placed, err error) {
 	l := testLabel()
-	w, err := Create(f, l, gcmOf(l.Volume), testRandom(1))
+	w, err := Create(f, l, testAEAD(t, l.Volume), testRandom(1))
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +201,7 @@ func failedForGood(w *Writer) error {
 func TestEveryOperationFails(t *testing.T) {
 	for k := 1; ; k++ {
 		f := &memFile{failAt: k}
-		promised, err := script(f)
+		promised, err := script(t, f)
 		if err == nil {
 			if f.ops >= k {
 				t.Fatalf("operation %d failed and nobody noticed", k)
