@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -189,11 +190,13 @@ func (c *coder) rest(v *[]byte) {
 // list codes a slice whose elements take at least size bytes each.
 func list[T any](c *coder, v *[]T, size int, element func(*T)) {
 	n := c.length(len(*v), size)
-	if c.decoding {
+	switch {
+	case !c.decoding:
+		c.buf = slices.Grow(c.buf, n*size)
+	case n == 0:
 		*v = nil
-		if n > 0 {
-			*v = make([]T, n)
-		}
+	default:
+		*v = make([]T, n)
 	}
 	for i := range *v {
 		element(&(*v)[i])
