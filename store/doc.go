@@ -1,0 +1,126 @@
+// Package store keeps blobs and facts: sealed into volumes, found through an index that can be thrown away, held by
+// one process and shared with others through a socket.
+//
+// This comment is the specification of a store on disk. The volumes themselves are specified in package volume, keys
+// in package seal, what blobs of nodes and manifests hold in package snapshot.
+//
+// # The directory
+//
+//	STORE/snapfs.json       parameters and features, with a MAC
+//	STORE/keys/             key slots and sealed bundles of keys (package seal)
+//	STORE/volumes/<id>      volumes; the name is the volume's id, 32 hexadecimal digits (package volume)
+//	STORE/index/current     number of the current index, decimal
+//	STORE/index/<number>/   Badger; a cache, may be deleted whenever no process holds the store
+//	STORE/lock              flock, exclusive, by the process that holds the store; empty
+//	STORE/snapfs.sock       socket of that process (package wire)
+//
+// Truth is in keys, snapfs.json and volumes: a copy of these three is a copy of the store. Files belong to the owner of
+// STORE, whoever made them, with mode 0600, directories 0700. Nothing in volumes is ever overwritten.
+//
+// # snapfs.json
+//
+// One JSON object:
+//
+//	format          1; a greater number is refused
+//	id              the store's identity, 16 random bytes in hexadecimal; every volume's label repeats it
+//	created         RFC 3339
+//	program         what made it
+//	chunk_average   bytes, a power of two from 16 KiB to 4 MiB; least and greatest chunk are a quarter and four times that
+//	compression     of new frames: none, s2, fastest, default, better
+//	features_read   a reader that does not know every one of them must refuse the store
+//	features_write  likewise a writer; a reader may go on
+//	mac             keyed BLAKE3-256 in hexadecimal, under the bundle's MAC key, of the object without "mac", fields sorted
+//	                by name, no white space: fields added later are covered as well
+//
+// # Blobs
+//
+// A blob is content with an ID: the keyed BLAKE3-256 of its plaintext, under a key of its kind derived from the bundle.
+// Kinds: 1 chunk of file data (or a whole small file), 2 node, 3 set of extended attributes, 4 manifest, 5 fact. Blobs of
+// kind 1 go to data volumes, 2 to 4 to metadata volumes, facts to journal volumes. A blob of 128 KiB or more has a
+// frame of its own, smaller ones share frames of about 256 KiB of plaintext in the order they were put. The blob table in the
+// sealed payload of the frame is what says which blobs a frame holds; a reader checks the ID it asked for against it.
+//
+// The same blob may lie in several places: two writers at the same time, or a blob stored again because its first
+// place was lost. Every place is as good as another.
+//
+// # Tagged fields
+//
+// Facts, their bodies and the records of the fold are records of tagged fields. A field is
+//
+//	key    uvarint: tag<<2 | critical<<1 | type
+//	value  type 0: uvarint;  type 1: uvarint length, then so many bytes
+//
+// Tags grow strictly, uvarints (LEB128, little-endian groups of 7 bits) are minimal, numbers that are zero and bytes that are
+// empty are left out: the same values have one encoding. Signed numbers are zigzag. A list in a field is a sequence of
+// items, each a uvarint length and the bytes, unless said otherwise. A reader skips a tag it does not know, and refuses the
+// record if the critical bit is set. Times are nanoseconds since 1970, signed; 0 means none.
+//
+// # Facts
+//
+// Facts stand in journal volumes, in frames of kind 2 whose payload is a pack (package volume) with one row a fact: kind 5, the
+// fact's ID, its length. A fact is a record:
+//
+//	1!  kind          5   clock as read           ! critical
+//	2!  chain (16 B)  6   hold time, never runs back
+//	3!  number        7   body: a record whose tags depend on the kind
+//	4   ID of the     8   signature over fields 1 to 7
+//	    fact before   9   1: readers that do not know the kind must refuse the store
+//
+// The facts of one chain are numbered from 1 and each names the one before by its ID, so that the newest ID stands
+// for the whole history. A store has one chain. Kinds and the tags of their bodies:
+//
+//	1 commit, 2 partial    1! manifest ID  2! slot  3! dataset number  4 name  5 start  6 tags  7 summary (package
+//	                       snapshot)  8 volumes: rows of id (16 B), kind (1 B), length (uvarint)
+//	3 forget, 4 unforget,  1! rows of manifest ID (32 B), slot (uvarint), dataset (uvarint), name (length and bytes)
+//	5 purge
+//	6 hold, 7 release      1! manifest ID  2 until  3 forever
+//	8 tag                  1! manifest ID  2 tags added  3 tags removed
+//	9 dataset              1! number  2! name  3 settings
+//	10 volume sealed,      1! volumes as in commits  2 volumes that replace them
+//	11 dropped, 18 replaced
+//	13 checkpoint          1! records of the fold, each key and value  2 root of the list of replaced facts  3 how many
+//	12 import, 14 archive set, 15 its state, 16 volume present at a target, 17 absent, 19 head of another chain
+//	                       1! key  2 value; the last one of a kind and key counts
+//
+// The fold of the facts in the order of their numbers is the state. A commit makes a snapshot; its slot (1 to 2^28-1,
+// never used twice) is the upper half of inode numbers. A partial is replaced by the next partial and dropped by the next commit
+// of its dataset. Forgotten snapshots are hidden until they are purged or wanted again. Holds only extend, until
+// released. A commit lists every volume written to since the commit before, with the length it had when it was synced: a
+// commit whose volumes are missing or shorter is damaged and said to be. Facts found twice count once; a fact whose
+// number was used before (a store rolled back and used again) is folded in the order of number, then ID, and a slot
+// taken twice goes to the one folded first.
+//
+// # What is on stable storage when
+//
+//	Put        frame written to a volume only this process appends to: survives kill -9 of any process
+//	Commit     1 sync every volume with unsynced frames, whoever wrote them  2 fact into the journal  3 sync the journal
+//	           4 fold, index
+//	Close      volumes sealed (contents table, label, trailer), a fact that names them, journal sealed, index closed
+//
+// A crash before 3 leaves no snapshot; its frames are found again by their blob tables. A crash after 3 loses nothing: the next holder
+// reads what the index lacks. A volume left open is never appended to by another process; its torn tail is ignored. A failed
+// write or sync closes the volume at its last synced offset and fails every session that wrote frames beyond it or was
+// told that a blob there is stored.
+//
+// # The index
+//
+// Badger with keys of one prefix byte and sealed values (AES-256-GCM, 12 random bytes of nonce first, the key as
+// additional data): b blob ID -> place; v volume ID -> number, kind, watermark, counts; s, d, r, m -> records of the fold.
+// A volume's watermark says that every frame below it is in the index; it is written in a transaction of its own after those
+// entries are synced, and they are written after the volume is. On open the directory is compared with the records: unknown and
+// longer volumes are read from the watermark on (the contents table if there is one, else frame by frame), entries of missing
+// and shorter ones are void. An index that is missing, of another version or damaged is made anew from the volumes. An entry that
+// is absent proves nothing: a blob that something names and the index lacks starts one re-reading of all tables.
+//
+// Settings of Badger, measured with 5 million keys of 32 bytes: no compression, no block and index cache, no conflict
+// detection, one version, two compactors, two memory tables of 32 MiB (less on file systems under 2 GiB), values in the
+// tables, value log files of 16 MiB. Badger maps its files, and a full disk kills the process by SIGBUS; so nobody writes when
+// less than a few memory tables are free, and below that the index of a run lives in memory.
+//
+// # One store, many processes
+//
+// Whoever can take the flock on STORE/lock holds the store and serves it on STORE/snapfs.sock to processes of root and
+// of the owner of STORE. A process that cannot take it connects. When the holder ends, each client takes the lock or
+// finds the new holder, and repeats what was under way: every operation may be repeated. The handshake hands a client the
+// bundle of keys (without admin keys): the uid is the credential. Clients read volumes themselves.
+package store
