@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,9 @@ type TooOldError struct {
 func (e *TooOldError) Error() string {
 	return fmt.Sprintf("%s: no snapshot is that old, the oldest is %s", e.Ref, e.Oldest.Ref())
 }
+
+// mostCandidates bounds how many an UnknownError names.
+const mostCandidates = 5
 
 // Target is a resolved SNAP:PATH.
 type Target struct {
@@ -163,10 +167,11 @@ func (r *resolver) named(list []store.Snapshot, name string, at time.Time) (*sto
 			return &list[i], nil
 		}
 	}
-	const around = 3
-	i := r.after(list, at)
+	slices.SortStableFunc(list, func(a, b store.Snapshot) int {
+		return cmp.Compare(a.Start.Sub(at).Abs(), b.Start.Sub(at).Abs())
+	})
 	var near []string
-	for _, s := range list[max(0, i-around):min(len(list), i+around)] {
+	for _, s := range list[:min(len(list), mostCandidates)] {
 		near = append(near, s.Dataset+"@"+s.Name)
 	}
 	return nil, r.unknown("snapshot", near)
@@ -230,9 +235,8 @@ func (r *resolver) nearDatasets(name string) []string {
 		all = append(all, rated{d.Name, cost})
 	}
 	slices.SortStableFunc(all, func(a, b rated) int { return a.cost - b.cost })
-	const most = 5
 	var names []string
-	for _, d := range all[:min(len(all), most)] {
+	for _, d := range all[:min(len(all), mostCandidates)] {
 		names = append(names, d.name)
 	}
 	return names
