@@ -18,11 +18,18 @@ import (
 
 var testKey = [32]byte{7}
 
-// branchOf is a directory of the model: names to entries, or to directories.
+// dirModel is a directory: names to entries, or to directories.
 type dirModel map[string]any
 
-// build writes a model and returns its entry, sharing Totals and Dir with what was written.
+// buildAsIs is build of a directory on file system 0 whose entries keep theirs.
+func buildAsIs(t testing.TB, sink Sink, m dirModel) Entry { return buildWith(t, sink, m, 0, true) }
+
+// build writes a model, all on one file system, and returns its entry.
 func build(t testing.TB, sink Sink, m dirModel, fsIndex uint32) Entry {
+	return buildWith(t, sink, m, fsIndex, false)
+}
+
+func buildWith(t testing.TB, sink Sink, m dirModel, fsIndex uint32, asIs bool) Entry {
 	t.Helper()
 	ctx := context.Background()
 	names := make([]string, 0, len(m))
@@ -36,9 +43,11 @@ func build(t testing.TB, sink Sink, m dirModel, fsIndex uint32) Entry {
 		switch v := m[name].(type) {
 		case Entry:
 			e = v
-			e.FS = fsIndex
+			if !asIs {
+				e.FS = fsIndex
+			}
 		case dirModel:
-			e = build(t, sink, v, fsIndex)
+			e = buildWith(t, sink, v, fsIndex, asIs)
 		}
 		e.Name = name
 		if err := w.Add(ctx, &e); err != nil {
