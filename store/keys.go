@@ -45,7 +45,7 @@ var (
 // KeySlots lists the key slots of the store in dir; it needs no secret. Errors: ErrNoStore.
 func KeySlots(dir string) ([]KeySlot, error) {
 	keys := filepath.Join(dir, keysName)
-	if _, err := os.Stat(keys); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(dir, configName)); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", dir, ErrNoStore)
 	}
 	slots, err := seal.List(keys)

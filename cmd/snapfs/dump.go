@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"snapfs/snapshot/restore"
+	"snapfs/store"
+)
+
+func (p *program) dumpCommand() *cli.Command {
+	return &cli.Command{
+		Name: "dump", ArgsUsage: "SNAP[:PATH]", Usage: "write a snapshot, or a part of it, as a tar archive to stdout",
+		Description: about(`
+The archive is PAX: extended attributes, ACLs, hard links, sparse files and long names are in it, and GNU tar and
+bsdtar extract them ('tar --xattrs --xattrs-include=* --acls -xp').`,
+			"snapfs dump etc > etc.tar", "snapfs dump home@-1d:/anna | ssh other tar -x"),
+		Action: action(1, 1, func(c *cli.Context, args []string) error {
+			if p.out.terminal {
+				return &usageError{msg: "a tar archive is not for a terminal", hint: "write it to a file or into a pipe: snapfs dump SNAP > FILE"}
+			}
+			return p.runDump(c.Context, args[0])
+		}),
+	}
+}
+
+func (p *program) runDump(ctx context.Context, ref string) error {
+	limitMemory(restoreMemory)
+	return p.withStore(ctx, "dump of "+ref, func(st *store.Store) error {
+		t, tree, err := p.openTree(ctx, st, ref)
+		if err != nil {
+			return err
+		}
+		result, err := restore.Dump(ctx, st, tree, t.Path, p.out)
+		if err != nil {
+			return fmt.Errorf("dumping %s: %w", t.Ref(), err)
+		}
+		return restoreErrors(result, "are not in the archive")
+	})
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"snapfs/fs"
+	"snapfs/snapshot"
+	"snapfs/snapshot/backup"
+	"snapfs/snapshot/restore"
+	"snapfs/store"
+)
+
+// Exit codes: CONTRACT.md. Never renumbered.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitIncomplete  = 3
+	exitDamage      = 4
+	exitNoStore     = 10
+	exitHeld        = 11
+	exitLocked      = 12
+	exitInterrupted = 130
+	exitPipe        = 141 // what a shell reports of a process that SIGPIPE ended
+)
+
+var (
+	errInterrupted = errors.New("interrupted")
+	// errPipe: who read our output has gone away, which is no news.
+	errPipe = errors.New("output is closed")
+)
+
+// incompleteError: all was done but for some entries, each of which has been reported.
+type incompleteError struct {
+	count int64
+	what  string // "source path could not be saved"
+}
+
+func (e *incompleteError) Error() string { return e.what }
+
+// damagedError is incompleteError where stored data was damaged.
+type damagedError struct{ incompleteError }
+
+// exitError ends with a code that another process of ours has explained already.
+type exitError struct{ code int }
+
+func (e *exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+
+// exitCodes says which errors give which code; the first that matches counts, so damage stands before incompleteness.
+var exitCodes = []struct {
+	code  int
+	match func(error) bool
+}{
+	{exitPipe, is(errPipe)},
+	{exitInterrupted, is(errInterrupted, context.Canceled)},
+	{exitUsage, as[*usageError]},
+	{exitUsage, is(snapshot.ErrSyntax, backup.ErrDatasetNeeded, backup.ErrDatasetName, restore.ErrOptions, fs.ErrOption)},
+	{exitUsage, as[*snapshot.PatternError]},
+	{exitLocked, is(errNoSecret, store.ErrWrongSecret, store.ErrNoSlot, store.ErrIdentity)},
+	{exitNoStore, is(store.ErrNoStore)},
+	{exitHeld, is(store.ErrHeld, store.ErrNotOwner)},
+	{exitDamage, isDamage},
+	{exitIncomplete, as[*incompleteError]},
+}
+
+// exitCode maps an error to the exit code.
+func exitCode(err error) int {
+	if err == nil {
+		return exitDone
+	}
+	var e *exitError
+	if errors.As(err, &e) {
+		return e.code
+	}
+	for _, row := range exitCodes {
+		if row.match(err) {
+			return row.code
+		}
+	}
+	return exitFailed
+}
+
+// isDamage reports whether an error means that what is stored is not what was written.
+func isDamage(err error) bool {
+	return as[*damagedError](err) || as[*store.CorruptError](err) || as[*store.MissingError](err) ||
+		is(store.ErrConfig, store.ErrDamagedSlot, store.ErrDamagedBundle, snapshot.ErrMalformed)(err)
+}
+
+func is(targets ...error) func(error) bool {
+	return func(err error) bool {
+		for _, t := range targets {
+			if errors.Is(err, t) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+func as[T error](err error) bool {
+	var target T
+	return errors.As(err, &target)
+}
+
+// message is what to print of an error, "" for nothing.
+func message(err error) string {
+	if err == nil || as[*exitError](err) || errors.Is(err, errPipe) {
+		return ""
+	}
+	return err.Error()
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"snapfs/fs"
+	"snapfs/snapshot"
+	"snapfs/snapshot/backup"
+	"snapfs/snapshot/restore"
+	"snapfs/store"
+)
+
+// plainHints are hints that need nothing but the kind of the error.
+var plainHints = []struct {
+	target error
+	hint   string
+}{
+	{store.ErrNoStore, "'snapfs init' makes a store; is the disk mounted, and --store or $SNAPFS_STORE right?"},
+	{store.ErrStoreExists, "use it as it is, or give another directory"},
+	{store.ErrNotEmpty, "a store is made in a directory that is missing or empty"},
+	{store.ErrNewerFormat, "use the version of snapfs that wrote it, or a newer one"},
+	{store.ErrNotOwner, "run snapfs as the owner of the store's directory or as root"},
+	{store.ErrHeld, "end the process that holds the store, or run snapfs as the same user"},
+	{store.ErrWrongSecret, "'snapfs key list' shows the key slots; each has a secret of its own"},
+	{store.ErrNoSlot, "'snapfs key list' shows what kinds of secrets unlock the store"},
+	{errNoSecret, "give --password-file, --password-command, --key-file or --identity-file, or set $SNAPFS_PASSWORD"},
+	{store.ErrLastSlot, "add another slot first: 'snapfs key add'"},
+	{store.ErrUnknownSlot, "'snapfs key list' shows the IDs"},
+	{store.ErrNotAdmin, "unlock the store with an admin slot; 'snapfs key list' shows the roles"},
+	{store.ErrNoSpace, "free some space on the store's file system; what has been committed is safe"},
+	{backup.ErrNewSource, "give another --dataset, or --new-source if this is the same data in another place"},
+	{backup.ErrDatasetNeeded, "give the dataset a name: --dataset NAME"},
+	{backup.ErrDatasetName, "give the dataset a name: --dataset NAME"},
+	{backup.ErrEmptyStream, "use --allow-empty if it may be empty"},
+	{restore.ErrOtherHost, "use --force if this machine is to get the other one's files, or --to DIR"},
+	{restore.ErrNoOrigin, "use --to DIR"},
+	{restore.ErrDeleteRoot, "use --force if that is really meant"},
+	{restore.ErrDeleteEmpty, "use --force if that is really meant"},
+	{restore.ErrFull, "free some space and run the same command again: it goes on where it ended"},
+	{fs.ErrMissing, "make the directory first"},
+	{fs.ErrNotEmpty, "use an empty directory, or --nonempty to cover what is in it"},
+	{fs.ErrMounted, "'snapfs umount' ends a mount"},
+	{fs.ErrStale, "'snapfs umount --lazy' takes it away"},
+	{fs.ErrNoFUSE, "install the package fuse3 and load the kernel module: modprobe fuse"},
+	{fs.ErrAllowOther, "add a line 'user_allow_other' to /etc/fuse.conf"},
+	{fs.ErrBusy, "end the programs that use it, or use --lazy"},
+}
+
+// hints says what to do about an error.
+func hints(err error) []string {
+	var usage *usageError
+	if errors.As(err, &usage) && usage.hint != "" {
+		return []string{usage.hint}
+	}
+	if list := candidateHints(err); list != nil {
+		return list
+	}
+	for _, h := range plainHints {
+		if errors.Is(err, h.target) {
+			return []string{h.hint}
+		}
+	}
+	return typedHints(err)
+}
+
+// candidateHints tell what a reference could have meant.
+func candidateHints(err error) []string {
+	var unknown *snapshot.UnknownError
+	if errors.As(err, &unknown) {
+		if len(unknown.Candidates) == 0 {
+			return []string{"'snapfs snapshots' lists what there is"}
+		}
+		return []string{"did you mean " + strings.Join(unknown.Candidates, ", ") + "?"}
+	}
+	var ambiguous *snapshot.AmbiguousError
+	if errors.As(err, &ambiguous) {
+		var list []string
+		for _, c := range ambiguous.Candidates {
+			list = append(list, fmt.Sprintf("%s is %s", c.ID, c.Ref()))
+		}
+		return list
+	}
+	return nil
+}
+
+// typedHints need what the error carries.
+func typedHints(err error) []string {
+	var locked *store.LockedError
+	if errors.As(err, &locked) {
+		return []string{"try again later, or use --wait"}
+	}
+	var missing *store.MissingError
+	var corrupt *store.CorruptError
+	if errors.As(err, &missing) || errors.As(err, &corrupt) {
+		return []string{"other files and snapshots are not affected; the next backup of the same files stores them again"}
+	}
+	return nil
+}

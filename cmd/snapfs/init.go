@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"snapfs/store"
+)
+
+type initOptions struct {
+	secrets      secretFlags // --new-...
+	noEncryption bool
+	chunkAverage int64
+	compression  store.Compression
+}
+
+func (p *program) initCommand() *cli.Command {
+	return &cli.Command{
+		Name: "init", Usage: "make a store",
+		Description: about(`
+Makes a store in the directory that --store names, which must be missing or empty. The store is encrypted; what
+unlocks it is a password, asked for twice on the terminal or taken from where the options say, or a key file.
+With --new-key-file and no password the key file is all that unlocks the store: keep a copy of it elsewhere.`,
+			"snapfs --store /backup/store init",
+			"snapfs --store /backup/store init --new-key-file /root/snapfs.key",
+			"snapfs --store /backup/store init --new-password-command 'pass show backup'"),
+		Flags: append(newSecretFlags(),
+			&cli.BoolFlag{Name: "no-encryption", Usage: "let everybody who can read the store's files read what is in it"},
+			&cli.StringFlag{Name: "chunk-average", Usage: "average `SIZE` of the pieces that large files are cut into (default: 512K)"},
+			&cli.StringFlag{Name: "compression", Usage: "`LEVEL`: none, s2, fastest, default or better", Value: string(store.CompressionFastest)},
+		),
+		Action: action(0, 0, func(c *cli.Context, _ []string) error {
+			o := initOptions{
+				secrets: readSecretFlags(c, "new-"), noEncryption: c.Bool("no-encryption"),
+				compression: store.Compression(c.String("compression")),
+			}
+			if s := c.String("chunk-average"); s != "" {
+				var err error
+				if o.chunkAverage, err = parseSize(s); err != nil {
+					return err
+				}
+			}
+			return p.runInit(c.Context, o)
+		}),
+	}
+}
+
+var compressions = []store.Compression{
+	store.CompressionNone, store.CompressionS2, store.CompressionFastest, store.CompressionDefault, store.CompressionBetter,
+}
+
+func (o *initOptions) check() error {
+	switch {
+	case !slices.Contains(compressions, o.compression):
+		return usagef("unknown compression %q: want none, s2, fastest, default or better", o.compression)
+	case o.secrets.passwordFile != "" && o.secrets.passwordCommand != "":
+		return usagef("give only one of --new-password-file and --new-password-command")
+	}
+	return nil
+}
+
+func (p *program) runInit(ctx context.Context, o initOptions) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	dir, err := p.storeDir()
+	if err != nil {
+		return err
+	}
+	if err := refuseUsed(dir); err != nil {
+		return err
+	}
+	slots, undo, err := p.firstSlots(ctx, o)
+	if err != nil {
+		return err
+	}
+	err = store.Init(ctx, dir, store.InitOptions{
+		Slots: slots, ChunkAverage: int(o.chunkAverage), Compression: o.compression, Program: programName(),
+	})
+	if err != nil {
+		undo()
+		return err
+	}
+	if p.global.json {
+		return p.out.object(map[string]any{"store": dir, "encrypted": !o.noEncryption})
+	}
+	if p.global.quiet {
+		return nil
+	}
+	kind := "an encrypted store"
+	if o.noEncryption {
+		kind = "a store without encryption"
+	}
+	return p.out.printf("made %s in %s\n", kind, p.out.name(dir))
+}
+
+// refuseUsed answers before a password is asked for what store.Init would refuse.
+func refuseUsed(dir string) error {
+	if _, err := store.KeySlots(dir); err == nil {
+		return fmt.Errorf("%s: %w", dir, store.ErrStoreExists)
+	}
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case len(entries) > 0:
+		return fmt.Errorf("%s: %w", dir, store.ErrNotEmpty)
+	}
+	return nil
+}
+
+// firstSlots collects what shall unlock the store; undo removes a key file that was made for it.
+func (p *program) firstSlots(ctx context.Context, o initOptions) (slots []store.NewKeySlot, undo func(), err error) {
+	undo = func() {}
+	if o.noEncryption {
+		if o.secrets.any() || p.global.unlock.any() {
+			return nil, undo, usagef("--no-encryption and a password or key exclude each other")
+		}
+		return []store.NewKeySlot{{Clear: true}}, undo, nil
+	}
+	password, err := p.firstPassword(ctx, o)
+	if err != nil {
+		return nil, undo, err
+	}
+	slots = append(slots, password...)
+	if o.secrets.keyFile != "" {
+		key, made, err := makeKeyFile(o.secrets.keyFile)
+		if err != nil {
+			return nil, undo, err
+		}
+		if made {
+			undo = func() { os.Remove(o.secrets.keyFile) }
+		}
+		slots = append(slots, store.NewKeySlot{KeyFile: key})
+	}
+	return slots, undo, nil
+}
+
+// firstPassword is the slot for what options or environment give, or for what is asked when nothing else will
+// unlock the store.
+func (p *program) firstPassword(ctx context.Context, o initOptions) ([]store.NewKeySlot, error) {
+	password, found, err := p.newPassword(ctx, o.secrets)
+	if err != nil {
+		return nil, err
+	}
+	if found {
+		return []store.NewKeySlot{{Password: password}}, nil
+	}
+	given, found, err := p.givenSecret(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case found && given.Identity != nil:
+		return nil, &usageError{
+			msg: "an identity cannot be the first key slot", hint: "make the store with a password, then 'snapfs key add --recipient'",
+		}
+	case found:
+		return []store.NewKeySlot{{Password: given.Password, KeyFile: given.KeyFile}}, nil
+	case o.secrets.keyFile != "":
+		return nil, nil
+	}
+	password, err = p.askNewPassword(ctx, "new password for "+p.global.store)
+	return []store.NewKeySlot{{Password: password}}, err
+}
+
+// makeKeyFile reads a key file, or makes it where it is missing.
+func makeKeyFile(path string) (key []byte, made bool, err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		key, err = readKeyFile(path)
+		return key, false, err
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("key file: %w", err)
+	}
+	key = make([]byte, keyFileSize)
+	rand.Read(key)
+	_, err = f.Write(key)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		os.Remove(path)
+		return nil, false, fmt.Errorf("key file %s: %w", path, err)
+	}
+	return key, true, nil
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"snapfs/snapshot"
+	"snapfs/store"
+)
+
+// storeDir is where the store is, exit code 2 if nobody said.
+func (p *program) storeDir() (string, error) {
+	if p.global.store == "" {
+		return "", &usageError{msg: "no store given", hint: "use --store DIR or set $SNAPFS_STORE"}
+	}
+	return p.global.store, nil
+}
+
+// withStore opens the store for fn and closes it after. job says what this process does, for people who meet it.
+func (p *program) withStore(ctx context.Context, job string, fn func(*store.Store) error) (err error) {
+	dir, err := p.storeDir()
+	if err != nil {
+		return err
+	}
+	st, err := store.Open(ctx, dir, store.Options{
+		Unlock: p.unlocker, Job: job, Log: p.logger(), Program: programName(),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closed := st.Close(); err == nil {
+			err = closed
+		}
+	}()
+	return fn(st)
+}
+
+func programName() string { return "snapfs " + version }
+
+// resolve finds SNAP or SNAP:PATH and tells of paths that are missing in it.
+func (p *program) resolve(ctx context.Context, st *store.Store, ref string) (*snapshot.Target, error) {
+	t, err := snapshot.Resolve(ctx, st, ref, p.now(), p.zone)
+	if err != nil {
+		return nil, err
+	}
+	if t.Damaged != "" {
+		p.say("snapshot %s is damaged: %s", t.Listed.Ref(), t.Damaged)
+	}
+	if n := t.Summary.Errors; n > 0 && !p.global.quiet {
+		p.say("snapshot %s is incomplete: %s could not be read when it was taken", t.Listed.Ref(), count(int64(n), "path", "paths"))
+	}
+	return t, nil
+}
+
+// openTree finds SNAP or SNAP:PATH and opens its tree.
+func (p *program) openTree(ctx context.Context, st *store.Store, ref string) (*snapshot.Target, *snapshot.Tree, error) {
+	t, err := p.resolve(ctx, st, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	tree, err := snapshot.OpenTree(ctx, st, st.PageKey(), t.ID, nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("snapshot %s: %w", t.Listed.Ref(), err)
+	}
+	return t, tree, nil
+}
+
+// openEntry finds what SNAP:PATH names, followed into the link tree; errors name both.
+func (p *program) openEntry(ctx context.Context, st *store.Store, ref string) (*snapshot.Target, *snapshot.Tree, snapshot.Found, error) {
+	t, tree, err := p.openTree(ctx, st, ref)
+	if err != nil {
+		return nil, nil, snapshot.Found{}, err
+	}
+	f, err := tree.Walk(ctx, t.Path)
+	if err == nil {
+		f, err = tree.Follow(ctx, f)
+	}
+	if err != nil {
+		return nil, nil, snapshot.Found{}, fmt.Errorf("%s:%s: %w", t.Listed.Ref(), t.Path, err)
+	}
+	return t, tree, f, nil
+}
+
+// address is the name of a snapshot that cat, restore and the like take.
+func address(l snapshot.Listed) string { return l.Dataset + "@" + l.Name }

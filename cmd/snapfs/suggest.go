@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// otherWords are commands of other tools with the words snapfs has for them, and what to say where it has none.
+var otherWords = map[string]struct{ words, note string }{
+	"list":    {words: "snapshots ls"},
+	"check":   {words: "verify"},
+	"create":  {words: "backup init"},
+	"extract": {words: "restore"},
+	"delete":  {words: "forget"},
+	"compact": {words: "prune"},
+	"gc":      {words: "prune"},
+	"unlock":  {note: "nothing needs unlocking: a store whose process was killed opens as if nothing had happened"},
+}
+
+// otherWord answers a word of another tool; ok is false if it is none.
+func otherWord(commands []*cli.Command, word string) (hint string, ok bool) {
+	other, ok := otherWords[word]
+	if !ok || other.words == "" {
+		return other.note, ok
+	}
+	var here, later []string
+	for _, w := range strings.Fields(other.words) {
+		if slices.ContainsFunc(commands, func(c *cli.Command) bool { return c.HasName(w) }) {
+			here = append(here, "'snapfs "+w+"'")
+		} else {
+			later = append(later, "'"+w+"'")
+		}
+	}
+	if len(here) == 0 {
+		return fmt.Sprintf("snapfs calls that %s, which this version does not have", strings.Join(later, " or ")), true
+	}
+	return fmt.Sprintf("snapfs calls that %s", strings.Join(here, " or ")), true
+}
+
+// unknownCommand says what was probably meant. path names the command above, nil at the top.
+func unknownCommand(path []string, commands []*cli.Command, word string) error {
+	e := &usageError{
+		msg:  fmt.Sprintf("unknown command %q", strings.Join(append(path[:len(path):len(path)], word), " ")),
+		hint: "'" + strings.Join(append([]string{"snapfs help"}, path...), " ") + "' lists the commands",
+	}
+	if hint, ok := otherWord(commands, word); ok && len(path) == 0 {
+		e.hint = hint
+		return e
+	}
+	var names []string
+	for _, c := range commands {
+		if !c.Hidden {
+			names = append(names, c.Name)
+		}
+	}
+	if s := nearest(word, names); s != "" {
+		e.hint = fmt.Sprintf("did you mean '%s'?", strings.Join(append(append([]string{"snapfs"}, path...), s), " "))
+	}
+	return e
+}
+
+// nearest returns the candidate that word is probably a misspelling of, "" if there is none: at most one edit in
+// three letters away, or the only one that word begins.
+func nearest(word string, candidates []string) string {
+	best, bestDistance := "", len(word)/3+1
+	for _, c := range candidates {
+		if d := distance(word, c); d < bestDistance {
+			best, bestDistance = c, d
+		}
+	}
+	if best != "" {
+		return best
+	}
+	for _, c := range candidates {
+		if len(word) > 2 && strings.HasPrefix(c, word) {
+			if best != "" {
+				return ""
+			}
+			best = c
+		}
+	}
+	return best
+}
+
+// distance is the number of insertions, deletions, replacements and swaps of neighbours that make b of a.
+func distance(a, b string) int {
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last, row = last, row, before
+	}
+	return last[len(b)]
+}
