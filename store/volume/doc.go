@@ -1,2 +1,204 @@
 // Package volume is the container: self-describing append-only files that hold sealed frames.
+//
+// A volume can be copied, checked, counted and repaired without any key, and listed and read with one; nothing but the
+// volume itself is needed for either. This comment is the specification of what is on disk, format version 1. What
+// blobs and facts mean is said in package store, how keys are made in package seal.
+//
+// # Conventions
+//
+// Integers are little-endian. "uvarint" is the base-128 encoding of encoding/binary, at most 10 bytes, and minimal: a
+// reader refuses a longer form of the same number. xxh3 is XXH3 with 64 bits; "seeded" means with the seed that is the
+// exclusive or of the two little-endian 64-bit halves of the volume id. Bytes called zero are written as zero and a
+// reader refuses others, unless padding. Widths in the drawings are in bytes.
+//
+// # Volume
+//
+//	+-------+-------+-------+     +-------+----------+-----+-------+---------+
+//	| label | frame | frame | ... | frame | contents | ... | label | trailer |
+//	| n*4Ki |       |       |     |       |  frame   |     | frame |   80    |
+//	+-------+-------+-------+     +-------+----------+-----+-------+---------+
+//	0                                     ^ Contents       ^ Label           Size
+//
+// Everything up to "contents" is written while the volume is open, the rest when it is sealed. Frames follow each other
+// without space between them. Nothing is ever overwritten, and a volume is written only by the process that created it:
+// what a crash leaves open is read by scanning and never continued, because a sequence number might be used twice under
+// the same key. Parity frames may stand anywhere between other frames, also between and behind the contents frames and
+// behind the repeated label; readers that do not need them step over them.
+//
+// # Label
+//
+//	   0  512  text for people, printable ASCII, padded with spaces, the last byte a newline
+//	 512    8  "snapfsVL"
+//	 520    2  format version: 1
+//	 522    2  zero
+//	 524    4  length of the label: a multiple of 4096, at most 16 MiB
+//	 528   16  volume id: random
+//	 544    4  n, length of the fields
+//	 548    n  tagged fields
+//	        -  padding
+//	 end-8  8  seeded xxh3 of everything before
+//
+// The text begins with "snapfs volume, format " and says what the fields say; the fields are what counts. A tagged
+// field is uvarint(tag<<2 | critical<<1 | type), then for type 0 a uvarint, for type 1 a uvarint length and that many
+// bytes. Tags strictly increase. A reader skips an unknown tag, or refuses the volume if its critical bit is set.
+//
+//	 1 bytes   store id, 16 bytes
+//	 2 number  kind: 1 data, 2 metadata, 3 journal, 4 archive
+//	 3 number  time of creation: Unix nanoseconds as a two's complement 64-bit number
+//	 4 bytes   program that made it
+//	10 bytes   archive set id, 16 bytes; the tags below only together with it
+//	11 number  number of the volume in the set, from 1
+//	12 number  level: 1 full, 2 incremental, 3 differential
+//	13 bytes   id of the parent set, 16 bytes
+//	14 bytes   pool
+//	15 bytes   names of datasets: each a uvarint length and that many bytes
+//	16 bytes   names of hosts, likewise
+//	17 bytes   key slots
+//	18 bytes   sealed key bundle
+//	19 bytes   the set's own bundle, sealed under a key of the store's bundle
+//
+// Fields without content are left out. The label is repeated as the payload of a frame of kind 5, so that a volume whose first
+// sectors are lost is still known: its trailer gives the id and says where.
+//
+// # Frame
+//
+//	 0   4  magic "snpF"
+//	 4   1  format version: 1
+//	 5   1  kind
+//	 6   2  zero
+//	 8  16  volume id
+//	24   4  sequence number: 0, 1, 2 ... in order of offset
+//	28   4  n, length of the payload as stored: at most 96 MiB
+//	32   8  random
+//	40   8  xxh3 of the payload as stored, not seeded
+//	48   8  seeded xxh3 of bytes 0 to 47
+//	56   n  payload
+//
+// Kinds: 1 blobs, 2 facts, 3 contents table, 4 parity, 5 repeated label. The payloads of 4 and 5 are in clear. All
+// others are sealed with AES-256-GCM under the volume's key: the nonce is bytes 24 to 27 and 32 to 39 of the header,
+// the additional data bytes 0 to 39, and the 16 bytes of the tag end the payload. Because the sequence number is in the
+// nonce and spent before sealing begins, a nonce cannot repeat in a volume; the random half covers a file system or
+// a virtual machine that was rolled back under a running writer.
+//
+// A kind unknown to a reader is stepped over, or the volume refused if its highest bit (0x80) is set.
+//
+// # Blobs
+//
+// The plaintext of a frame of kind 1:
+//
+//	codec      1        0 none, 1 zstd, 2 s2 (block format)
+//	raw        uvarint  length of the body before compression: at most 64 MiB
+//	count      uvarint  blobs
+//	count times:
+//	  kind     1        of the blob; see package store
+//	  id       32       keyed BLAKE3-256 of the blob
+//	  length   uvarint
+//	body       rest     compressed as the codec says
+//
+// The blobs lie one after another in the raw body, so their lengths add up to raw. A zstd body is one frame with a
+// single segment and the content size in its header, without checksum. A reader compares the ID it wants with the
+// table: a wrong address gives an error, never wrong data. A large blob has a frame of its own, for 41 bytes of table
+// and 72 of header and tag; small ones share frames.
+//
+// # Contents table
+//
+// When a volume is sealed, frames of kind 3 list all frames before them, one part each, in order:
+//
+//	part       uvarint  number of this part, from 0
+//	parts      uvarint  how many there are: at least 1
+//	base       uvarint  where the last frame listed by the part before ended; in part 0 the length of the label
+//	count      uvarint  frames listed here
+//	count times:
+//	  gap      uvarint  bytes between the end of the frame listed before (or base) and this frame
+//	  kind     1        of the frame
+//	  stored   uvarint  length of the frame, header included
+//	  blobs    uvarint  rows; 0 unless the frame's kind is 1
+//	  rows              as in the blob table
+//
+// # Trailer
+//
+//	 0   8  "snapfsTR"
+//	 8   2  format version: 1
+//	10   2  zero
+//	12   4  frames in the volume, of all kinds
+//	16  16  volume id
+//	32   8  size of the volume, trailer included
+//	40   8  offset of the first contents frame
+//	48   8  offset of the frame that repeats the label
+//	56   8  rows of the contents table, blobs
+//	64   8  zero
+//	72   8  seeded xxh3 of bytes 0 to 71
+//
+// A volume without a whole trailer at its end counts as not sealed and is read by scanning.
+//
+// # Scanning
+//
+// Each header says where the next one is. Where there is none of this volume, with a right sum, the scan searches for
+// the magic: from the end of the last frame if its payload is whole, else from its header on, as bytes may have been
+// lost inside. A header found by searching counts if its sum is right and its sequence number is higher than the last
+// one's (blocks of parity may equal blocks of data). The seed keeps the frames of another volume, which lies inside this one in
+// clear, from being taken for its own. Numbers that are missing tell how many frames were lost. Bytes behind the last
+// whole frame are a torn tail.
+//
+// # Parity
+//
+// The payload of a frame of kind 4 protects a span of the volume, any bytes that lie before the frame, the label and
+// frames of all kinds included. The span is cut into blocks, the last filled up with zeros; block i belongs to group
+// i mod G and is number i / G in it; blocks that would lie beyond the span are zeros. Each group has m parity blocks
+// by a systematic Reed-Solomon code over GF(2^8) (polynomial 0x11d; the matrix is the Vandermonde matrix of k+m rows
+// times the inverse of its upper k rows), k+m at most 256. Neighbouring blocks lie in different groups, so a run of G*m
+// lost blocks can be repaired.
+//
+//	 0   1  layout: 1; others are stepped over
+//	 1   1  b: blocks are 2^b bytes
+//	 2   2  k, data blocks of a group
+//	 4   2  m, parity blocks of a group
+//	 6   2  G, groups
+//	 8   8  offset of the span
+//	16   8  length of the span: at most k*G*2^b
+//	24   2  r, number of the first row of parity blocks in this frame: row j is parity block j of every group
+//	26   2  s, rows in this frame
+//	28   4  d, digests in this frame: 0, or one for each block of the span and each of the m*G parity blocks
+//	32 8*d  seeded xxh3 of each block of the span, then of each parity block, row by row
+//	     8  seeded xxh3 of everything before
+//	        s*G parity blocks, row by row
+//
+// The digests say which blocks are bad, as the code needs to know; several frames of a span carry them, because
+// one may be lost itself. A damaged parity frame is still of use where its blocks match their digests. Parity
+// is made of what is stored, so repair needs no key and restores the exact former bytes; nothing is sealed again.
+//
+// # What a crash leaves
+//
+//   - Before the label is whole: a file that is no volume; it never held anything.
+//   - While frames are written: whole frames and a torn tail; as writes are parallel, also frames missing between whole
+//     ones, and headers whose payload is not theirs. Up to the last Sync everything is whole. Readers scan with payloads.
+//   - While it is sealed: the same, with contents frames among the rest. Without a whole trailer they do not count.
+//   - After Seal has returned: a whole volume.
+//   - A write or sync that fails closes the volume for good: the kernel may have dropped what it could not write while
+//     still showing it from memory. It is cut back to what was synced before.
+//
+// # What protects against what
+//
+//   - The sums of headers, payloads, label and trailer find accidents: rot, lost writes, cut or mixed up files. They
+//     need no key, and anyone can compute them.
+//   - The seal finds changes made on purpose: to a payload, its kind, its volume, its number. Without the key nobody can
+//     make a frame, read one, or tell what kinds of blobs it holds. It hides neither the lengths of frames nor their times of writing.
+//   - The contents table is sealed, so rows cannot be added or changed. That a whole tail was cut off a volume that was never
+//     sealed, or a whole volume taken away or put back in an older state, shows only against the facts of the journal, which name
+//     volumes and their lengths.
+//   - Label and trailer are not sealed. Whoever changes them can make a volume unreadable, not make it say something else:
+//     a wrong id gives a wrong key, and all that matters is sealed under it.
+//   - The ID of a blob, checked by package store after decompression, covers errors of the code itself.
+//
+// # Versions
+//
+// The version counts changes that an older reader must not overlook. Every later version keeps the first 56 bytes of a
+// frame, bytes 512 to 547 and the sum of a label, and the trailer's length, magic, version, id and sum, so that "newer" can be told from
+// "damaged". What may be ignored comes as new fields, kinds or flags without the critical bit. Constants that end up on disk are
+// marked "on disk; append only" in the code.
+//
+// # Measured
+//
+// One core of a shared two-core machine: sealing and appending 512 KiB 3,300 MB/s, opening 3,500, scanning with payloads 10,000. 256 MiB
+// in pieces of 512 KiB with one sync at the end: 1,800 MB/s written behind, 560 with plain buffered writes.
 package volume

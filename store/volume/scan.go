@@ -42,8 +42,9 @@ func ScanPayloads(r io.ReaderAt, from, size int64, v ID, fn func(offset int64, h
 }
 
 const (
-	searchWindow = 1 << 20
-	sector       = 4096
+	firstWindow = 16 << 10 // bytes read at once by a search: the next frame is hardly ever far
+	lastWindow  = 1 << 20
+	sector      = 4096 // unreadable bytes are stepped over in such pieces
 )
 
 // scan is one walk over a volume.
@@ -166,11 +167,12 @@ func (s *scan) payload(offset int64, h Header) (damage, err error) {
 // search looks for a header from an offset on. Only one with a sequence number not seen yet counts: parity may hold
 // copies of earlier ones. ErrTorn means that there is none.
 func (s *scan) search(from int64) (Header, int64, error) {
-	if s.window == nil {
-		s.window = make([]byte, min(searchWindow, s.size-from))
-	}
-	for from+HeaderSize <= s.size {
-		b := s.window[:min(int64(len(s.window)), s.size-from)]
+	for n := int64(firstWindow); from+HeaderSize <= s.size; n = min(2*n, lastWindow) {
+		n = min(n, s.size-from)
+		if int64(len(s.window)) < n {
+			s.window = make([]byte, n)
+		}
+		b := s.window[:n]
 		if err := s.fill(b, from); err != nil {
 			return Header{}, 0, err
 		}
@@ -178,7 +180,7 @@ func (s *scan) search(from int64) (Header, int64, error) {
 		if i >= 0 || err != nil {
 			return h, from + int64(i), err
 		}
-		from += int64(len(b)) - (HeaderSize - 1)
+		from += n - (HeaderSize - 1)
 	}
 	return Header{}, 0, ErrTorn
 }
