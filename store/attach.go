@@ -16,7 +16,7 @@ type attachment struct {
 
 // attach holds the store or reaches its holder.
 func attach(ctx context.Context, dir string, o Options) (*attachment, error) {
-	e, err := openEngine(ctx, dir, o, nil)
+	e, err := openEngine(ctx, dir, o, nil, nil)
 	if errors.Is(err, errLocked) {
 		return nil, ErrHeld
 	}

@@ -119,7 +119,7 @@ func (e *engine) makeFacts(bodies []FactBody) (facts []*Fact, ids []ID, pack []b
 // writeJournal appends a frame of facts and brings it to stable storage.
 func (e *engine) writeJournal(pack []byte) error {
 	if e.journal == nil {
-		if err := e.config.mayWrite(); err != nil {
+		if err := e.mayWrite(); err != nil {
 			return err
 		}
 		if err := e.enoughSpace(); err != nil {
@@ -214,7 +214,7 @@ func (e *engine) closeJournal() error {
 	e.mu.Unlock()
 	if len(sealed) > 0 {
 		if err := e.appendFacts([]FactBody{&volumesFact{kind: FactVolumeSealed, list: sealed}}); err != nil {
-			return err
+			e.log.Warn("sealed volumes not noted", "err", err) // every commit named those it needs
 		}
 	}
 	v := e.journal
@@ -222,14 +222,14 @@ func (e *engine) closeJournal() error {
 		return nil
 	}
 	v.cut(true)
-	if err := v.w.Seal(); err != nil {
-		e.failed(v, nil, err)
-		return fmt.Errorf("%w: journal %s: %w", ErrWriteFailed, v.id, diskFull(err))
-	}
-	v.sealed = true
+	v.sealed = e.sealVolume(v)
 	if err := e.saveFold(); err != nil {
-		return err
+		e.log.Warn("index not brought up to date", "err", err)
 	}
+	e.journal = nil
+	e.mu.Lock()
+	e.sealed = nil
+	e.mu.Unlock()
 	return v.w.Close()
 }
 

@@ -162,9 +162,12 @@ func readConfig(dir string) (config, error) {
 	return c, nil
 }
 
-// mayWrite refuses to write a store that needs features this program cannot write.
-func (c config) mayWrite() error {
-	for _, f := range c.FeaturesWrite {
+// mayWrite refuses to write a store on a read-only file system, and one that needs features this program cannot write.
+func (e *engine) mayWrite() error {
+	if e.frozen {
+		return fmt.Errorf("%s: %w", e.dir, syscall.EROFS)
+	}
+	for _, f := range e.config.FeaturesWrite {
 		if !slices.Contains(featuresKnown, f) {
 			return fmt.Errorf("%w: feature %q", ErrNewerFormat, f)
 		}

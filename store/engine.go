@@ -26,11 +26,11 @@ type engine struct {
 	lock    *storeLock
 	idKeys  idKeys
 	reserve reserve
+	frozen  bool // on a read-only file system
 
 	commitMu sync.Mutex // serialises facts
 	journal  *openVolume
 	fold     *fold
-	sealed   []sealedVolume // not yet named by a fact
 
 	flushMu sync.Mutex // serialises moves into the index
 	flushes sync.WaitGroup
@@ -43,6 +43,7 @@ type engine struct {
 	current  map[volume.Kind]*openVolume
 	retired  []*openVolume // closed by a failure, kept for reading
 	pending  map[ID]pendingBlob
+	sealed   []sealedVolume // not yet named by a fact
 	filter   *filter
 	asked    int // look-ups in the index without a filter
 	rescued  bool
@@ -157,7 +158,7 @@ func (e *engine) writableLocked(kind volume.Kind) (*openVolume, error) {
 	if v != nil {
 		return v, nil
 	}
-	if err := e.config.mayWrite(); err != nil {
+	if err := e.mayWrite(); err != nil {
 		return nil, err
 	}
 	if err := e.enoughSpace(); err != nil {
@@ -271,28 +272,39 @@ func (e *engine) flush(closing bool) error {
 }
 
 // flushVolume syncs a volume and moves its queue into the index; the watermark follows in a transaction of its own.
+// Trouble with the index is only logged: the volume holds everything, and the next holder reads it.
 func (e *engine) flushVolume(v *openVolume, closing bool) error {
 	e.flushMu.Lock()
 	defer e.flushMu.Unlock()
 	queue, users, mark := v.cut(closing)
-	err := v.w.Sync()
-	if err == nil && closing {
-		err = v.w.Seal()
-	}
-	if err != nil {
+	if err := v.w.Sync(); err != nil {
 		e.failed(v, users, err)
 		return fmt.Errorf("%w: volume %s: %w", ErrWriteFailed, v.id, diskFull(err))
 	}
-	if err := e.indexQueue(v, queue, mark, closing); err != nil {
-		return err
+	sealed := closing && e.sealVolume(v)
+	if err := e.indexQueue(v, queue, mark, sealed); err != nil {
+		e.log.Warn("index not brought up to date", "volume", v.id, "err", err)
 	}
 	if !closing {
 		return nil
 	}
-	e.mu.Lock()
-	e.sealed = append(e.sealed, sealedVolume{v.id, v.kind, v.size})
-	e.mu.Unlock()
 	return v.w.Close()
+}
+
+// sealVolume ends a volume whose frames are synced. If that fails (a full disk) it stays as a crash would leave it:
+// nothing is lost, reading it only takes longer.
+func (e *engine) sealVolume(v *openVolume) bool {
+	if err := v.w.Seal(); err != nil {
+		e.log.Warn("volume not sealed", "volume", v.id, "err", err)
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	v.size = v.w.Size()
+	if v.kind != volume.Journal {
+		e.sealed = append(e.sealed, sealedVolume{v.id, v.kind, v.size})
+	}
+	return true
 }
 
 // indexQueue writes the places of a volume's new blobs.

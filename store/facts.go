@@ -107,8 +107,8 @@ func parseFact(data []byte) (*Fact, error) {
 			r.Unknown()
 		}
 	}
-	if r.Err() == nil && (f.Kind == 0 || f.Seq == 0) {
-		r.Refuse("fact without kind or number")
+	if r.Err() == nil && (f.Kind == 0 || f.Seq == 0 || f.Chain == [16]byte{}) {
+		r.Refuse("fact without kind, chain or number")
 	}
 	if err := r.Err(); err != nil {
 		return nil, fmt.Errorf("fact: %w", err)

@@ -15,16 +15,23 @@ var errLocked = errors.New("store is held by another process")
 // storeLock is the flock on STORE/lock. The kernel lets it go with the process, however that ends.
 type storeLock struct{ file *os.File }
 
-// takeLock returns errLocked if another process has it.
-func takeLock(dir string, files Files) (*storeLock, error) {
+// takeLock returns errLocked if another process has it. On a read-only file system nobody can write: frozen.
+func takeLock(dir string, files Files) (l *storeLock, frozen bool, err error) {
 	path := filepath.Join(dir, lockName)
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, unix.EROFS) {
+		file, err = os.Open(dir)
+		if err != nil {
+			return nil, true, fmt.Errorf("lock: %w", err)
+		}
+		return &storeLock{file}, true, nil
+	}
 	if err != nil {
-		return nil, fmt.Errorf("lock: %w", err)
+		return nil, false, fmt.Errorf("lock: %w", err)
 	}
 	if f, ok := files.(osFiles); ok {
 		if err := f.own(path); err != nil {
-			return nil, errors.Join(fmt.Errorf("lock: %w", err), file.Close())
+			return nil, false, errors.Join(fmt.Errorf("lock: %w", err), file.Close())
 		}
 	}
 	for {
@@ -34,12 +41,12 @@ func takeLock(dir string, files Files) (*storeLock, error) {
 		}
 	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, errors.Join(errLocked, file.Close())
+		return nil, false, errors.Join(errLocked, file.Close())
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())
+		return nil, false, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())
 	}
-	return &storeLock{file}, nil
+	return &storeLock{file}, false, nil
 }
 
 func (l *storeLock) release() error { return l.file.Close() }

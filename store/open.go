@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -114,8 +113,9 @@ func checkOwner(dir string) error {
 	return nil
 }
 
-// openEngine holds the store: errLocked if another process does. bundle is asked for only when it is nil.
-func openEngine(ctx context.Context, dir string, o Options, bundle *seal.Bundle) (*engine, error) {
+// openEngine holds the store: errLocked if another process does. bundle is asked for only when it is nil. locked, if any,
+// is called as soon as no other process can hold the store (not for a store on a read-only file system).
+func openEngine(ctx context.Context, dir string, o Options, bundle *seal.Bundle, locked func() error) (*engine, error) {
 	files := o.Files
 	if files == nil {
 		own, err := filesFor(dir)
@@ -124,12 +124,17 @@ func openEngine(ctx context.Context, dir string, o Options, bundle *seal.Bundle)
 		}
 		files = own
 	}
-	lock, err := takeLock(dir, files)
+	lock, frozen, err := takeLock(dir, files)
 	if err != nil {
 		return nil, err
 	}
+	if locked != nil && !frozen {
+		if err := locked(); err != nil {
+			return nil, errors.Join(err, lock.release())
+		}
+	}
 	e := &engine{
-		dir: dir, files: files, log: o.Log, now: o.Now, program: o.Program, lock: lock, bundle: bundle,
+		dir: dir, files: files, log: o.Log, now: o.Now, program: o.Program, lock: lock, frozen: frozen, bundle: bundle,
 		fold: newFold(), current: map[volume.Kind]*openVolume{}, pending: map[ID]pendingBlob{},
 		changed: make(chan struct{}), locks: map[string]namedLock{}, unlocked: make(chan struct{}),
 		sessions: map[*localSession]struct{}{}, state: &State{},
@@ -167,6 +172,9 @@ func (e *engine) start(ctx context.Context, unlock seal.Unlocker) (err error) {
 
 // startIndex opens the index and reads what it lacks; one that is damaged is made anew.
 func (e *engine) startIndex(onDisk bool) error {
+	if e.frozen {
+		return e.useIndex("", true)
+	}
 	if !onDisk {
 		e.log.Warn("the disk is nearly full: the index is kept in memory for this run", "store", e.dir)
 		return e.useIndex("", true)
@@ -237,9 +245,3 @@ func loadIndex(x *index) (*catalogue, *fold, error) {
 
 // discardLog is where messages go that nobody wants.
 func discardLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
-
-// newChain picks the identity of a store's first chain of facts.
-func newChain() (chain [16]byte) {
-	_, _ = rand.Read(chain[:]) // never fails: see crypto/rand
-	return chain
-}

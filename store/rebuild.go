@@ -129,7 +129,6 @@ func (e *engine) rebuild(progress func(RebuildProgress)) error {
 	if err := e.closeJournal(); err != nil {
 		return err
 	}
-	e.journal = nil
 	e.flushMu.Lock()
 	defer e.flushMu.Unlock()
 	e.mu.Lock()

@@ -164,17 +164,19 @@ func (m *Facts) code(c *coder) {
 	})
 }
 
-// Lock names a lock.
+// Lock names a lock. Resume: the session had it already when its holder ended.
 type Lock struct {
-	Name string
-	Job  string
-	Wait bool
+	Name   string
+	Job    string
+	Wait   bool
+	Resume bool
 }
 
 func (m *Lock) code(c *coder) {
 	c.string(&m.Name)
 	c.string(&m.Job)
 	c.bool(&m.Wait)
+	c.bool(&m.Resume)
 }
 
 // Progress tells how far a rebuild is.
