@@ -39,7 +39,7 @@ func makeTree(t testing.TB, root string) {
 	must(os.Link(filepath.Join(root, "sub/one"), filepath.Join(root, "two")))
 	must(os.Link(filepath.Join(root, "sub/one"), filepath.Join(root, "sub/deep/three")))
 	must(unix.Mkfifo(filepath.Join(root, "fifo"), 0o600))
-	must(os.Chmod(filepath.Join(root, "sub"), 0o1777))
+	must(os.Chmod(filepath.Join(root, "sub"), 0o777|os.ModeSticky))
 	must(os.WriteFile(filepath.Join(root, "suid"), []byte("#!"), 0o755))
 	must(os.Chmod(filepath.Join(root, "suid"), 0o755|os.ModeSetuid|os.ModeSetgid))
 	sparse(t, filepath.Join(root, "sparse"))
@@ -309,6 +309,10 @@ func TestDamageStaysLocal(t *testing.T) {
 	if got, err := os.ReadFile(s.path("d/n/small")); err != nil || string(got) != "hello\n" {
 		t.Errorf("sound file: %q, %v", got, err)
 	}
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.cmd.Wait() // all is logged then
 	log := s.logged()
 	for _, want := range []string{"path=/sub/deep/er/big", "path=/two", "snapshot=d@n"} {
 		if !strings.Contains(log, want) {

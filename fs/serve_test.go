@@ -168,7 +168,10 @@ func tryServe(t testing.TB, j job, prefix ...string) (*serving, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := append(prefix, os.Args[0])
+	args := prefix
+	if len(args) == 0 {
+		args = []string{os.Args[0]}
+	}
 	s := &serving{t: t, dir: j.Dir, cmd: exec.Command(args[0], args[1:]...)}
 	s.cmd.Env = append(os.Environ(), serveEnv+"="+string(text))
 	s.cmd.Stderr = s

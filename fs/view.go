@@ -135,7 +135,9 @@ func newShown(s *store.Snapshot, old *view) *shown {
 	if old != nil && old.bySlot[s.Slot] != nil {
 		sh.usage = old.bySlot[s.Slot].usage
 	}
-	sh.summary, _ = snapshot.ParseSummary(s.Summary) // without one only totals are missing
+	if len(s.Summary) > 0 {
+		sh.summary, _ = snapshot.ParseSummary(s.Summary) // without one only totals are missing
+	}
 	return sh
 }
 
