@@ -112,8 +112,7 @@ func (d *differ) directories(ctx context.Context, path string, x, y Found) error
 	if x.Dir == y.Dir && skip(x.Totals) {
 		return nil
 	}
-	sides := [2]mergeSide{{t: d.a, dir: x}, {t: d.b, dir: y}}
-	err := mergeDirs(ctx, &sides[0], &sides[1], skip, func(p, q Found) error {
+	err := DiffDirs(ctx, d.a, x, d.b, y, skip, func(p, q Found) error {
 		e := p.Entry
 		if e == nil {
 			e = q.Entry

@@ -24,7 +24,7 @@ func newMemStore() *memStore { return &memStore{snapshottest.New(), &store.State
 
 func (s *memStore) State(context.Context) (*store.State, error) { return s.state, nil }
 
-func (s *memStore) PageKey() [32]byte { return [32]byte{1} }
+func (s *memStore) PageKey() [32]byte { return testKey }
 
 // add gives the state a snapshot; its ID begins with the given digits.
 func (s *memStore) add(dataset, idPrefix, start string, change ...func(*store.Snapshot)) store.ID {
@@ -257,7 +257,7 @@ func FuzzResolve(f *testing.F) {
 	})
 }
 
-func BenchmarkList(b *testing.B) {
+func BenchmarkListSnapshots(b *testing.B) {
 	st := newMemStore()
 	start := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 	summary := (&Summary{Host: "host", User: "root", Paths: []string{"/home"}, Entries: 1}).Encode()
