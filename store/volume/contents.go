@@ -45,6 +45,9 @@ func (t *table) add(offset int64, h Header, blobs []Blob) {
 
 // parts gives the payloads of the table's frames: at least one.
 func (t *table) parts() [][]byte {
+	if t.now.count == 0 {
+		t.now.base = t.end
+	}
 	all := append(t.done, t.now)
 	parts := make([][]byte, len(all))
 	for i, r := range all {

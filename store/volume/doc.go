@@ -27,16 +27,16 @@
 //
 // # Label
 //
-//	   0  512  text for people, printable ASCII, padded with spaces, the last byte a newline
-//	 512    8  "snapfsVL"
-//	 520    2  format version: 1
-//	 522    2  zero
-//	 524    4  length of the label: a multiple of 4096, at most 16 MiB
-//	 528   16  volume id: random
-//	 544    4  n, length of the fields
-//	 548    n  tagged fields
-//	        -  padding
-//	 end-8  8  seeded xxh3 of everything before
+//	  0  512  text for people, printable ASCII, padded with spaces, the last byte a newline
+//	512    8  "snapfsVL"
+//	520    2  format version: 1
+//	522    2  zero
+//	524    4  length of the label: a multiple of 4096, at most 16 MiB
+//	528   16  volume id: random
+//	544    4  n, length of the fields
+//	548    n  tagged fields
+//	       -  padding
+//	end-8  8  seeded xxh3 of everything before
 //
 // The text begins with "snapfs volume, format " and says what the fields say; the fields are what counts. A tagged
 // field is uvarint(tag<<2 | critical<<1 | type), then for type 0 a uvarint, for type 1 a uvarint length and that many

@@ -140,7 +140,9 @@ func putLabelSum(b []byte, v ID) {
 func (l Label) appendFields(b []byte) []byte {
 	b = appendBytes(b, tagStore, l.Store[:])
 	b = appendNumber(b, tagKind, uint64(l.Kind))
-	b = appendNumber(b, tagCreated, uint64(l.Created.UnixNano()))
+	if !l.Created.IsZero() {
+		b = appendNumber(b, tagCreated, uint64(l.Created.UnixNano()))
+	}
 	if l.Program != "" {
 		b = appendBytes(b, tagProgram, []byte(l.Program))
 	}
