@@ -62,10 +62,10 @@ func unknownCommand(path []string, commands []*cli.Command, word string) error {
 	return e
 }
 
-// nearest returns the candidate that word is probably a misspelling of, "" if there is none: at most one edit in
-// three letters away, or the only one that word begins.
+// nearest returns the candidate that word is probably a misspelling of, "" if there is none: one edit, or one in
+// three letters, away, or the only one that word begins.
 func nearest(word string, candidates []string) string {
-	best, bestDistance := "", len(word)/3+1
+	best, bestDistance := "", max(len(word)/3, 1)+1
 	for _, c := range candidates {
 		if d := distance(word, c); d < bestDistance {
 			best, bestDistance = c, d
