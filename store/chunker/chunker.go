@@ -12,6 +12,7 @@ const (
 	defaultAverage = 512 << 10
 	normalisation  = 2  // bits more before the centre, less behind it
 	windowSize     = 64 // bytes that the hash depends on
+	maxAverage     = 1 << 30
 	gearText       = "snapfs chunker gear table 1"
 )
 
@@ -21,12 +22,12 @@ type Params struct {
 	Min, Average, Max int
 }
 
-// filled replaces zeros by defaults and makes the sizes agree: 64 <= Min <= Average <= Max.
+// filled replaces zeros by defaults and makes the sizes agree: 64 <= Min <= Average <= Max, Average <= 1 GiB.
 func (p Params) filled() Params {
 	if p.Average <= 0 {
 		p.Average = defaultAverage
 	}
-	p.Average = max(p.Average, windowSize)
+	p.Average = min(max(p.Average, windowSize), maxAverage)
 	if p.Min <= 0 {
 		p.Min = p.Average / 4
 	}
@@ -54,7 +55,7 @@ func New(p Params, key [32]byte) *Cutter {
 	c := &Cutter{params: p.filled()}
 	average := c.params.Average
 	c.centre = min(max(average/16*13, c.params.Min), c.params.Max)
-	n := bits.Len(uint(average+average/2)) - 1 // log2, rounded at 2/3 of the next power
+	n := bits.Len(uint(average+average/2)) - 1 // log2, rounded up from 4/3 of a power on
 	c.strict = mask(n + normalisation)
 	c.loose = mask(n - normalisation)
 	c.gear = gearTable(key)

@@ -42,6 +42,7 @@ func TestParams(t *testing.T) {
 		{Params{Average: 1 << 20}, Params{256 << 10, 1 << 20, 4 << 20}},
 		{Params{Min: 1, Average: 1000, Max: 10}, Params{64, 1000, 1000}},
 		{Params{Average: 1}, Params{64, 64, 256}},
+		{Params{Average: 1 << 60}, Params{256 << 20, 1 << 30, 4 << 30}},
 	} {
 		if got := New(test.in, [32]byte{}).Params(); got != test.want {
 			t.Errorf("%+v filled is %+v, want %+v", test.in, got, test.want)

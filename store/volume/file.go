@@ -16,6 +16,10 @@ const (
 // OSFile is the operating system's File, written behind: full windows are handed to the device while the next ones
 // fill and leave the page cache when they are there, so that Sync finds little to do and the owner's cache is left alone.
 // Safe for concurrent use, but each byte is written once.
+//
+// 512 MiB in pieces of 512 KiB with one sync, four runs on a shared machine: 1,800 to 2,600 MB/s and 0.33 to 0.39 CPU
+// seconds a GB; plain buffered writes 340 to 1,800 and 0.3 to 2.4, depending on what else the page cache holds. Allocating
+// the space beforehand would add a fifth, far above what feeds a volume, and leave unused space behind after a crash.
 type OSFile struct {
 	f    *os.File
 	keep bool
