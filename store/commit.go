@@ -46,7 +46,7 @@ func (e *engine) commit(s *localSession, c Commit) (Snapshot, error) {
 		return Snapshot{}, err
 	}
 	e.mu.Lock()
-	e.sealed = e.sealed[listed:]
+	e.sealed, e.orphans = e.sealed[listed:], nil
 	e.mu.Unlock()
 	return e.snapshotAt(slot)
 }
@@ -56,12 +56,25 @@ func (e *engine) commit(s *localSession, c Commit) (Snapshot, error) {
 func (e *engine) openLengths() (list []sealedVolume, sealed int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	list, sealed = slices.Clone(e.sealed), len(e.sealed)
+	list, sealed = slices.Concat(e.sealed, e.orphans), len(e.sealed)
 	for _, v := range e.current {
 		list = append(list, sealedVolume{v.id, v.kind, v.w.Synced()})
 	}
 	slices.SortFunc(list, func(a, b sealedVolume) int { return compareBytes(a.id[:], b.id[:]) })
 	return list, sealed
+}
+
+// findOrphans notes the volumes with frames that no fact names yet, left by a process that was killed: the next commit
+// may refer to what lies there.
+func (e *engine) findOrphans() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.orphans = nil
+	for id, v := range e.volumes.byID {
+		if v.kind != volume.Journal && !v.missing && !v.dropped && v.indexed > e.fold.volumes[id] {
+			e.orphans = append(e.orphans, sealedVolume{id, v.kind, v.indexed})
+		}
+	}
 }
 
 // snapshotAt returns the snapshot of a slot. Needs commitMu.

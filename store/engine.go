@@ -43,7 +43,8 @@ type engine struct {
 	current  map[volume.Kind]*openVolume
 	retired  []*openVolume // closed by a failure, kept for reading
 	pending  map[ID]pendingBlob
-	sealed   []sealedVolume // not yet named by a fact
+	sealed   []sealedVolume // by this process, not yet named by a fact
+	orphans  []sealedVolume // found at open, named by no fact
 	filter   *filter
 	asked    int // look-ups in the index without a filter
 	rescued  bool

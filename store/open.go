@@ -216,6 +216,7 @@ func (e *engine) install(x *index, cat *catalogue, f *fold) {
 	e.mu.Lock()
 	e.volumes = cat
 	e.mu.Unlock()
+	e.findOrphans()
 	e.publish()
 }
 

@@ -1,0 +1,101 @@
+package store
+
+import (
+	"context"
+
+	"snapfs/store/wire"
+)
+
+// handleSession answers the calls that a Session has a method for.
+func handleSession(ctx context.Context, s Session, r *wire.Request) ([][]byte, error) {
+	switch r.Method {
+	case wire.MethodHave:
+		return answer(r, func(m *wire.IDs) (*wire.Flags, error) {
+			flags, err := s.Have(ctx, storeIDs(m.IDs))
+			return &wire.Flags{Flags: flags}, err
+		})
+	case wire.MethodPut:
+		return answer(r, func(m *wire.Put) (*wire.Number, error) {
+			n, err := s.Put(ctx, storeFrame(m))
+			return &wire.Number{Value: uint64(n)}, err
+		})
+	case wire.MethodLocate:
+		return answer(r, func(m *wire.IDs) (*wire.Places, error) {
+			places, err := s.Locate(ctx, storeIDs(m.IDs))
+			return wirePlaces(places), err
+		})
+	case wire.MethodRead:
+		return handleRead(ctx, s, r)
+	case wire.MethodCommit:
+		return answer(r, func(m *wire.Commit) (*wire.Snapshot, error) {
+			snapshot, err := s.Commit(ctx, storeCommit(m))
+			out := wireSnapshot(snapshot)
+			return &out, err
+		})
+	case wire.MethodAppend:
+		return answer(r, func(m *wire.Facts) (*wire.Empty, error) {
+			facts, err := storeFacts(m.Facts)
+			if err != nil {
+				return nil, err
+			}
+			return &wire.Empty{}, s.Append(ctx, facts)
+		})
+	case wire.MethodState:
+		return handleState(ctx, s, r)
+	}
+	return handleRest(ctx, s, r)
+}
+
+func handleRest(ctx context.Context, s Session, r *wire.Request) ([][]byte, error) {
+	switch r.Method {
+	case wire.MethodWait:
+		return answer(r, func(m *wire.Number) (*wire.Empty, error) { return &wire.Empty{}, s.Wait(ctx, m.Value) })
+	case wire.MethodUnlock:
+		return answer(r, func(m *wire.Lock) (*wire.Empty, error) { return &wire.Empty{}, s.Unlock(ctx, m.Name) })
+	case wire.MethodPin:
+		return answer(r, func(m *wire.IDs) (*wire.Empty, error) { return &wire.Empty{}, s.Pin(ctx, storeIDs(m.IDs)) })
+	case wire.MethodRebuild:
+		return handleRebuild(ctx, s, r)
+	case wire.MethodStats:
+		return answer(r, func(*wire.Empty) (*wire.Stats, error) {
+			stats, err := s.Stats(ctx)
+			return wireStats(stats), err
+		})
+	}
+	return nil, wire.UnknownMethod(r.Method)
+}
+
+// handleRead answers with the bytes themselves.
+func handleRead(ctx context.Context, s Session, r *wire.Request) ([][]byte, error) {
+	var m wire.Read
+	if err := wire.Decode(r.Body, &m); err != nil {
+		return nil, err
+	}
+	data, err := s.Read(ctx, m.Volume, m.Offset, int(m.Length))
+	return [][]byte{data}, err
+}
+
+// handleState sends the state in parts, since it may be larger than a message.
+func handleState(ctx context.Context, s Session, r *wire.Request) ([][]byte, error) {
+	return answer(r, func(m *wire.Number) (*wire.Flags, error) {
+		st, err := s.State(ctx, m.Value)
+		if err != nil || st == nil {
+			return &wire.Flags{Flags: []bool{false}}, err
+		}
+		err = wireState(st).Split(func(part *wire.StatePart) error { return r.Emit(ctx, wire.Encode(part)...) })
+		return &wire.Flags{Flags: []bool{true}}, err
+	})
+}
+
+// handleRebuild passes progress on. A listener that is slow slows the rebuild down, one that is gone ends it.
+func handleRebuild(ctx context.Context, s Session, r *wire.Request) ([][]byte, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	err := s.Rebuild(ctx, func(p RebuildProgress) {
+		progress := wire.Progress(p)
+		if r.Emit(ctx, wire.Encode(&progress)...) != nil {
+			cancel()
+		}
+	})
+	return nil, err
+}

@@ -1,0 +1,252 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"snapfs/store/seal"
+	"snapfs/store/volume"
+	"snapfs/store/wire"
+)
+
+// lastingSession is a Session that outlasts the holder of the store. When that ends, it becomes the holder itself or
+// finds the next one, takes its pins and locks again, and repeats the call: every call of a Session may be
+// repeated without harm, and a frame that Put returned for is in the kernel, whoever dies.
+type lastingSession struct {
+	dir      string
+	options  Options
+	id       [16]byte // the same with every holder
+	patience time.Duration
+	now      func() time.Time
+
+	turn   chan struct{} // holds a token while somebody looks for a way; guards bundle
+	bundle *seal.Bundle
+
+	mu     sync.Mutex
+	way    *way // nil: not found yet, or lost
+	pins   map[ID]struct{}
+	locks  map[string]string // job by name
+	closed bool
+}
+
+func newLastingSession(dir string, o Options) *lastingSession {
+	s := &lastingSession{
+		dir: dir, options: o, patience: patience, now: time.Now,
+		turn: make(chan struct{}, 1), pins: map[ID]struct{}{}, locks: map[string]string{},
+	}
+	_, _ = rand.Read(s.id[:]) // never fails: see crypto/rand
+	return s
+}
+
+// maxHolders is how many holders may end under one call before the call is thought to be the reason.
+const maxHolders = 16
+
+// do calls f with a session, and again with the next holder's when the holder ends under it.
+func (s *lastingSession) do(ctx context.Context, f func(w *way) error) error {
+	for range maxHolders {
+		w, err := s.find(ctx)
+		if err != nil {
+			return err
+		}
+		err = f(w)
+		if !errors.Is(err, wire.ErrConnLost) {
+			return err
+		}
+		s.lose(w)
+	}
+	return fmt.Errorf("%s: %d holders ended one after another: %w", s.dir, maxHolders, ErrHeld)
+}
+
+// ask is do for calls that return something.
+func ask[T any](ctx context.Context, s *lastingSession, f func(Session) (T, error)) (out T, err error) {
+	err = s.do(ctx, func(w *way) (err error) {
+		out, err = f(w.session)
+		return err
+	})
+	return out, err
+}
+
+// find returns the present way, or looks for one; only one goroutine does so at a time.
+func (s *lastingSession) find(ctx context.Context) (*way, error) {
+	if w, err := s.present(); w != nil || err != nil {
+		return w, err
+	}
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if w, err := s.present(); w != nil || err != nil {
+		return w, err
+	}
+	w, err := s.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.adopt(ctx, w); err != nil {
+		return nil, errors.Join(err, w.end())
+	}
+	return w, nil
+}
+
+func (s *lastingSession) present() (*way, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	return s.way, nil
+}
+
+// adopt takes pins and locks again with a new holder and makes it the present one.
+func (s *lastingSession) adopt(ctx context.Context, w *way) error {
+	if s.bundle != nil && s.bundle.Set() != w.bundle.Set() {
+		return fmt.Errorf("%s: another store is there now: %w", s.dir, ErrConfig)
+	}
+	s.bundle = w.bundle
+	s.mu.Lock()
+	pins, locks := slices.Collect(maps.Keys(s.pins)), maps.Clone(s.locks)
+	s.mu.Unlock()
+	if len(pins) > 0 {
+		if err := w.session.Pin(ctx, pins); err != nil {
+			return fmt.Errorf("pins with the new holder: %w", err)
+		}
+	}
+	for name, job := range locks {
+		if err := w.resume(ctx, name, job); err != nil {
+			return fmt.Errorf("lock with the new holder: %w", err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	s.way = w
+	return nil
+}
+
+// lose gives up a way whose holder has ended.
+func (s *lastingSession) lose(w *way) {
+	s.mu.Lock()
+	mine := s.way == w
+	if mine {
+		s.way = nil
+	}
+	s.mu.Unlock()
+	if mine {
+		_ = w.end() // what is to be said about it was said by the call that lost it
+	}
+}
+
+// Have implements Session.
+func (s *lastingSession) Have(ctx context.Context, ids []ID) ([]bool, error) {
+	return ask(ctx, s, func(t Session) ([]bool, error) { return t.Have(ctx, ids) })
+}
+
+// Put implements Session.
+func (s *lastingSession) Put(ctx context.Context, f Frame) (int64, error) {
+	return ask(ctx, s, func(t Session) (int64, error) { return t.Put(ctx, f) })
+}
+
+// Locate implements Session.
+func (s *lastingSession) Locate(ctx context.Context, ids []ID) ([]Place, error) {
+	return ask(ctx, s, func(t Session) ([]Place, error) { return t.Locate(ctx, ids) })
+}
+
+// Read implements Session.
+func (s *lastingSession) Read(ctx context.Context, v volume.ID, offset int64, n int) ([]byte, error) {
+	return ask(ctx, s, func(t Session) ([]byte, error) { return t.Read(ctx, v, offset, n) })
+}
+
+// Commit implements Session.
+func (s *lastingSession) Commit(ctx context.Context, c Commit) (Snapshot, error) {
+	return ask(ctx, s, func(t Session) (Snapshot, error) { return t.Commit(ctx, c) })
+}
+
+// Append implements Session.
+func (s *lastingSession) Append(ctx context.Context, facts []FactBody) error {
+	return s.do(ctx, func(w *way) error { return w.session.Append(ctx, facts) })
+}
+
+// State implements Session.
+func (s *lastingSession) State(ctx context.Context, since uint64) (*State, error) {
+	return ask(ctx, s, func(t Session) (*State, error) { return t.State(ctx, since) })
+}
+
+// Wait implements Session.
+func (s *lastingSession) Wait(ctx context.Context, since uint64) error {
+	return s.do(ctx, func(w *way) error { return w.session.Wait(ctx, since) })
+}
+
+// Lock implements Session.
+func (s *lastingSession) Lock(ctx context.Context, name, job string, wait bool) error {
+	return s.do(ctx, func(w *way) error {
+		if w.settled != nil {
+			select {
+			case <-w.settled:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		if err := w.session.Lock(ctx, name, job, wait); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.locks[name] = job
+		return nil
+	})
+}
+
+// Unlock implements Session.
+func (s *lastingSession) Unlock(ctx context.Context, name string) error {
+	s.mu.Lock()
+	delete(s.locks, name)
+	s.mu.Unlock()
+	return s.do(ctx, func(w *way) error { return w.session.Unlock(ctx, name) })
+}
+
+// Pin implements Session.
+func (s *lastingSession) Pin(ctx context.Context, snapshots []ID) error {
+	return s.do(ctx, func(w *way) error {
+		if err := w.session.Pin(ctx, snapshots); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, id := range snapshots {
+			s.pins[id] = struct{}{}
+		}
+		return nil
+	})
+}
+
+// Rebuild implements Session.
+func (s *lastingSession) Rebuild(ctx context.Context, progress func(RebuildProgress)) error {
+	return s.do(ctx, func(w *way) error { return w.session.Rebuild(ctx, progress) })
+}
+
+// Stats implements Session.
+func (s *lastingSession) Stats(ctx context.Context) (Stats, error) {
+	return ask(ctx, s, func(t Session) (Stats, error) { return t.Stats(ctx) })
+}
+
+// Close implements Session. A holder seals its volumes and lets the store go.
+func (s *lastingSession) Close() error {
+	s.mu.Lock()
+	w := s.way
+	s.way, s.closed = nil, true
+	s.mu.Unlock()
+	if w == nil {
+		return nil
+	}
+	return w.end()
+}
