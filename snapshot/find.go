@@ -86,6 +86,9 @@ func (f *finder) page(ctx context.Context, r ref, path string, load func() (*pag
 	if n, ok := f.memo.get(k); ok {
 		return n, f.replay(ctx, n, path)
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	p, err := load()
 	if err != nil {
 		return nil, f.failed(ctx, &PathError{Op: "search", Path: f.at.Ref() + ":" + path, Err: err})
