@@ -185,8 +185,8 @@ func (l Label) text(length int) []byte {
 	if s := l.Set; s != nil {
 		fmt.Fprintf(&b, "set %s volume %d level %s\n", hex.EncodeToString(s.ID[:]), s.Sequence, s.Level)
 	}
-	b.WriteString("restore: put this file with its set's into volumes/ of a directory, keys into keys/,\n" +
-		"then: snapfs --store DIR rebuild; snapfs --store DIR snapshots\n")
+	b.WriteString("restore: put all volumes into volumes/ and the key slots into keys/ of a directory,\n" +
+		"then run: snapfs --store DIR rebuild\n")
 	text := bytes.Repeat([]byte{' '}, labelText)
 	copy(text[:labelText-1], b.String())
 	text[labelText-1] = '\n'
