@@ -111,9 +111,13 @@ func (f *finder) record(ctx context.Context, n *findNode, p *page, i int, fs uin
 		return n.add(findPart{below: below}), err
 	}
 	e := &p.entries[i]
-	part := findPart{below: noFinds}
+	hit := f.pattern.match(path, e.Name)
+	if !hit && e.Type != TypeDir {
+		return n, nil
+	}
+	part := findPart{name: e.Name, below: noFinds}
 	at := joinPath(path, e.Name)
-	if f.pattern.match(at, e.Name) {
+	if hit {
 		if err := f.emit(ctx, e, at); err != nil {
 			return nil, err
 		}
@@ -125,7 +129,6 @@ func (f *finder) record(ctx context.Context, n *findNode, p *page, i int, fs uin
 			return nil, err
 		}
 	}
-	part.name = e.Name
 	return n.add(part), nil
 }
 

@@ -239,7 +239,7 @@ func FuzzFindPattern(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			matched := m.match(p, path.Base(p))
+			matched := m.match(path.Dir(p), path.Base(p))
 			for dir := path.Dir(p); matched; dir = path.Dir(dir) {
 				if !m.enter(dir) {
 					t.Fatalf("%q matches %q but %q is not entered", pattern, p, dir)

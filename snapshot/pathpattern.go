@@ -46,15 +46,15 @@ func (p *pathPattern) compileNames(s string) error {
 	return nil
 }
 
-// match decides about the entry at path, which begins with "/" and ends in name.
-func (p *pathPattern) match(path, name string) bool {
+// match decides about a name in the directory at dir, which begins with "/".
+func (p *pathPattern) match(dir, name string) bool {
 	switch {
 	case p.re != nil && p.whole:
-		return p.re.MatchString(path)
+		return p.re.MatchString(joinPath(dir, name))
 	case p.re != nil:
 		return p.re.MatchString(name)
 	case p.whole:
-		return matchPath(p.globs, path[1:])
+		return matchPath(p.globs, joinPath(dir, name)[1:])
 	}
 	return p.name.match(name)
 }
