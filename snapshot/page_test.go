@@ -87,13 +87,13 @@ func redecode(t testing.TB, name string, data []byte, fs uint32) (again []byte, 
 		}
 		return s.Encode(), skipped, nil
 	case "xattrs":
-		set, err := decodeXattrsBlob(data)
+		set, skipped, err := decodeXattrsBlob(data)
 		if err != nil {
 			return nil, false, err
 		}
 		f := store.AppendFields(nil)
 		f.Bytes(xattrsList, appendXattrs(nil, set))
-		return f.Encoded(), false, nil
+		return f.Encoded(), skipped, nil
 	}
 	p, err := decodePage(data, kind, fs)
 	if err != nil {

@@ -51,23 +51,24 @@ func (t *Tree) Xattrs(ctx context.Context, e *Entry) ([]Xattr, error) {
 	if err != nil {
 		return nil, &NodeError{store.KindXattrs, e.XattrsID, err}
 	}
-	set, err := decodeXattrsBlob(data)
+	set, _, err := decodeXattrsBlob(data)
 	if err != nil {
 		return nil, &NodeError{store.KindXattrs, e.XattrsID, err}
 	}
 	return set, nil
 }
 
-func decodeXattrsBlob(data []byte) (set []Xattr, err error) {
+// decodeXattrsBlob also reports whether it skipped unknown fields.
+func decodeXattrsBlob(data []byte) (set []Xattr, skipped bool, err error) {
 	r := store.ReadFields(data)
 	for r.Next() {
 		if r.Tag() != xattrsList {
 			r.Unknown()
 		} else if set, err = decodeXattrs(r.Bytes()); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	return set, r.Err()
+	return set, r.Skipped(), r.Err()
 }
 
 // appendXattrs appends name and value of each attribute, both with their lengths.
