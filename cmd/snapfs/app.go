@@ -10,8 +10,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// version is what 'snapfs version' says; the build may set another.
-var version = "0.1.0"
+// version is what 'snapfs version' says, and what snapshots and stores record.
+const version = "0.1.0"
 
 // program is what all commands share: where they read and write, and how the outside world looks.
 type program struct {

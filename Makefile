@@ -1,0 +1,49 @@
+# build   bin/snapfs
+# try     the main job from end to end on a real tree, with times
+# test    vet and all tests; what a machine lacks (root, FUSE, tools) is skipped with the reason
+# race    the same under the race detector
+# fuzz    every fuzz target for a while: make fuzz FUZZTIME=1m
+# bench   Go benchmarks, then the comparison with other programs
+# lint    gofmt, vet, staticcheck
+
+GO       ?= go
+FUZZTIME ?= 10s
+
+# Pinned: a newer one may find what this one did not.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: build try test race fuzz bench lint vet clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/snapfs ./cmd/snapfs
+
+try: build
+	@bash integration/try.sh bin/snapfs
+
+test: vet
+	$(GO) test -timeout 15m ./...
+
+race: vet
+	$(GO) test -race -timeout 30m ./...
+
+fuzz:
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+bench: build
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+	$(GO) run ./integration/bench
+
+vet:
+	$(GO) vet ./...
+
+lint: vet
+	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not formatted by gofmt:"; echo "$$files"; exit 1; fi
+	@if $(GO) list -m $(STATICCHECK:cmd/staticcheck@%=@%) >/dev/null 2>&1; then $(GO) run $(STATICCHECK) ./...; \
+	else echo "lint: staticcheck cannot be fetched, skipped"; fi
+
+clean:
+	rm -rf bin
