@@ -35,11 +35,11 @@ func (f *faultyFiles) next() error {
 	return nil
 }
 
-func (f *faultyFiles) Create(path string) (volume.File, error) {
+func (f *faultyFiles) Create(path string, keepCached bool) (volume.File, error) {
 	if err := f.next(); err != nil {
 		return nil, err
 	}
-	file, err := f.Files.Create(path)
+	file, err := f.Files.Create(path, keepCached)
 	if err != nil {
 		return nil, err
 	}

@@ -15,8 +15,8 @@ import (
 
 // Files are the file operations of the store outside its index. Tests put faults in their place.
 type Files interface {
-	// Create makes a file for writing volumes; it must not exist.
-	Create(path string) (volume.File, error)
+	// Create makes the file of a volume, which must not exist. keepCached: it will soon be read again.
+	Create(path string, keepCached bool) (volume.File, error)
 	// Open opens a volume for reading.
 	Open(path string) (volume.File, error)
 	// WriteFile replaces a small file atomically and durably.
@@ -79,8 +79,8 @@ func (f osFiles) ownTree(dir string) error {
 	})
 }
 
-func (f osFiles) Create(path string) (volume.File, error) {
-	file, err := volume.CreateFile(path, volume.FileOptions{})
+func (f osFiles) Create(path string, keepCached bool) (volume.File, error) {
+	file, err := volume.CreateFile(path, volume.FileOptions{KeepCached: keepCached})
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func (e *engine) createVolume(kind volume.Kind) (*openVolume, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := e.files.Create(volumePath(e.dir, id))
+	file, err := e.files.Create(volumePath(e.dir, id), kind != volume.Data)
 	if err != nil {
 		return nil, fmt.Errorf("new volume: %w", err)
 	}
