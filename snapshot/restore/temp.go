@@ -1,0 +1,96 @@
+package restore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// tempPrefix begins the names of unfinished files. Then follow the number and the start time of the process, so that a later
+// run can tell the leftovers of one that was killed from the work of one that goes on.
+const tempPrefix = ".snapfs-"
+
+const madeMark = "made" // ends the name of the file that says "this directory was made by an unfinished restore"
+
+// owner names a process for ever: numbers are used again, numbers with start times are not.
+type owner string
+
+func thisProcess() owner {
+	pid := os.Getpid()
+	start, _ := startTime(pid)
+	return owner(fmt.Sprintf("%d-%x", pid, start))
+}
+
+func (o owner) temp() string { return fmt.Sprintf("%s%s-%016x", tempPrefix, o, rand.Uint64()) }
+
+func (o owner) mark() string { return fmt.Sprintf("%s%s-%s", tempPrefix, o, madeMark) }
+
+// leftover reports whether name is that of an unfinished file whose process has ended.
+func leftover(name string) bool {
+	rest, ok := strings.CutPrefix(name, tempPrefix)
+	parts := strings.Split(rest, "-")
+	if !ok || len(parts) != 3 || len(parts[2]) != 16 && parts[2] != madeMark {
+		return false
+	}
+	pid, err1 := strconv.Atoi(parts[0])
+	start, err2 := strconv.ParseUint(parts[1], 16, 64)
+	if err1 != nil || err2 != nil || pid <= 0 {
+		return false
+	}
+	now, err := startTime(pid)
+	return errors.Is(err, os.ErrNotExist) && unix.Kill(pid, 0) == unix.ESRCH || err == nil && now != start
+}
+
+// startTime is field 22 of /proc/PID/stat, ticks since boot.
+func startTime(pid int) (uint64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// The second field is the command's name in parentheses, which may hold anything.
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	if len(fields) < 20 {
+		return 0, errors.New("short /proc/PID/stat")
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}
+
+// mark leaves the sign that the destination directory was made by this run, so that the next one, should this be interrupted,
+// sets its attributes too.
+func (r *run) mark(dir int) {
+	name := r.owner.mark()
+	fd, err := openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
+	if err == nil {
+		unix.Close(fd)
+		r.dest.marks = append(r.dest.marks, name)
+	}
+}
+
+// unmark removes the sign, and those of former runs.
+func (r *run) unmark(dir int) {
+	for _, name := range r.dest.marks {
+		_ = unix.Unlinkat(dir, name, 0)
+	}
+}
+
+// tidy removes a leftover, or takes over the sign of a former run.
+func (r *run) tidy(f *folder, dir int, name string) {
+	if r.DryRun {
+		return
+	}
+	if strings.HasSuffix(name, "-"+madeMark) {
+		if f.parent == nil && r.dest.only == nil {
+			f.attrs = true
+			r.dest.marks = append(r.dest.marks, name)
+		}
+		return
+	}
+	r.openUp(f, dir)
+	_ = r.unlink(dir, name, 0)
+}

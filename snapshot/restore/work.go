@@ -1,0 +1,230 @@
+package restore
+
+import (
+	"golang.org/x/sys/unix"
+
+	"snapfs/snapshot"
+)
+
+// impossible is the mtime of what has just been made: never equal to a wanted one.
+var impossible = snapshot.Time{Nsec: 1 << 31}
+
+// work restores one name.
+func (r *run) work(j *job) {
+	defer r.done(j.folder)
+	action, err := r.place(j)
+	r.finished(j, action, err)
+}
+
+// finished accounts for a job.
+func (r *run) finished(j *job, action Action, err error) {
+	if err != nil {
+		if j.linked() {
+			r.firsts.replace(j.rank(), lostFirst)
+		}
+		r.fail("restore", r.path(j.folder, j.entry.Name), err)
+	} else {
+		r.did(j.folder, j.entry.Name, action)
+		if r.written != nil && action == ActionWrite {
+			r.written.add(j.name)
+		}
+	}
+	r.count.done.Add(1)
+	r.count.bytes.Add(sizeOf(j.entry.Entry))
+	r.progress(j.entry.Name, false)
+}
+
+func sizeOf(e *snapshot.Entry) int64 {
+	if e.Type != snapshot.TypeFile {
+		return 0
+	}
+	return e.Size
+}
+
+// place keeps what is there if it is equal, and makes the entry otherwise.
+func (r *run) place(j *job) (Action, error) {
+	if j.folder.state == absent { // dry
+		return ActionWrite, nil
+	}
+	dir, err := r.folders.acquire(j.folder)
+	if err != nil {
+		return "", err
+	}
+	defer r.folders.release(j.folder)
+	var o *old
+	if j.exists {
+		if o, err = r.openOld(dir, j); err != nil {
+			return "", err
+		}
+		defer o.close()
+		if action, err := r.keepOld(j, o); action != "" || err != nil {
+			return action, err
+		}
+	}
+	if r.DryRun {
+		return ActionWrite, nil
+	}
+	r.openUp(j.folder, dir)
+	if o.readable() && r.Patch && o.st.Nlink == 1 {
+		if done, err := r.patch(dir, j, o); done || err != nil {
+			return ActionWrite, err
+		}
+	}
+	return r.build(dir, j, o)
+}
+
+// build makes the entry under a temporary name and renames it.
+func (r *run) build(dir int, j *job, o *old) (Action, error) {
+	var err error
+	switch j.entry.Type {
+	case snapshot.TypeFile:
+		err = r.buildFile(dir, j, o)
+	default:
+		err = r.buildSpecial(dir, j)
+	}
+	if err == unix.EEXIST && r.Overwrite == OverwriteNever {
+		return ActionSkip, nil // it appeared meanwhile
+	}
+	return ActionWrite, err
+}
+
+// moveIn renames a finished file to its name. What stands there is replaced, not written to.
+func (r *run) moveIn(dir int, temp, name string) error {
+	err := r.rename(dir, temp, name)
+	if err == unix.EPERM && r.Overwrite == OverwriteAlways && unlockFile(dir, name) {
+		err = r.rename(dir, temp, name)
+	}
+	return err
+}
+
+func (r *run) rename(dir int, temp, name string) error {
+	return again(func() error {
+		if r.Overwrite == OverwriteNever {
+			return unix.Renameat2(dir, temp, dir, name, unix.RENAME_NOREPLACE)
+		}
+		return unix.Renameat(dir, temp, dir, name)
+	})
+}
+
+// unlink removes a name, taking away an immutable or append-only flag if the policy allows.
+func (r *run) unlink(dir int, name string, flags int) error {
+	err := again(func() error { return unix.Unlinkat(dir, name, flags) })
+	if err == unix.EPERM && r.Overwrite == OverwriteAlways && unlockFile(dir, name) {
+		err = again(func() error { return unix.Unlinkat(dir, name, flags) })
+	}
+	return err
+}
+
+// unlockFile clears the locking flags of a file or directory; false if there were none or that is not allowed.
+func unlockFile(dir int, name string) bool {
+	st, err := statat(dir, name)
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return false
+	}
+	fd, err := openat(dir, name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	h := handle{fd: fd}
+	defer h.close()
+	flags := h.flags()
+	return flags&flagsLocking != 0 && h.setFlags(flags&^flagsLocking) == nil
+}
+
+// openUp makes sure that names can be made and removed in a folder that existed before: an immutable directory is opened
+// when everything may be overwritten, a closed one of our own always. finish closes it again.
+func (r *run) openUp(f *folder, fd int) {
+	if f.made {
+		return
+	}
+	f.prepare.Do(func() {
+		h := handle{fd: fd}
+		if f.flags&flagsLocking != 0 && r.Overwrite == OverwriteAlways {
+			f.altered = h.setFlags(f.flags&^flagsLocking) == nil || f.altered
+		}
+		if r.euid != 0 && f.mode&0o300 != 0o300 {
+			f.altered = h.chmod(f.mode|0o700) == nil || f.altered
+		}
+	})
+}
+
+// done tells that the scan of a folder, or something queued in it, is finished. The last one finishes the folder, and the
+// folders above of which it was the last.
+func (r *run) done(f *folder) {
+	for ; f != nil && f.pending.Add(-1) == 0; f = f.parent {
+		if r.ctx.Err() == nil && f.state == present && !r.DryRun {
+			r.finish(f)
+		}
+		if f.state != unknown && (f.attrs || f.made) && f.parent != nil {
+			r.count.done.Add(1)
+		}
+		if f.parent != nil {
+			r.folders.close(f)
+		}
+	}
+}
+
+// finish sets a folder's own attributes, now that nothing below it changes any more.
+func (r *run) finish(f *folder) {
+	if !f.attrs && !f.altered {
+		if f.chosen && f.parent != nil {
+			r.did(f, "", ActionEqual)
+		}
+		return
+	}
+	fd, err := r.folders.acquire(f)
+	if err == nil {
+		defer r.folders.release(f)
+		err = r.finishOpen(f, handle{fd: fd})
+	}
+	if err != nil {
+		r.fail("set attributes of", r.path(f, ""), err)
+	}
+}
+
+func (r *run) finishOpen(f *folder, h handle) error {
+	if f.parent == nil {
+		r.unmark(h.fd)
+	}
+	if !f.attrs {
+		err := h.chmod(f.mode)
+		if f.flags&flagsLocking != 0 {
+			_ = h.setFlags(f.flags)
+		}
+		return err
+	}
+	xattrs, err := r.xattrs(f.source.Entry)
+	if err != nil {
+		return err
+	}
+	st, err := fstat(h.fd)
+	if err != nil {
+		return err
+	}
+	s := setter{h: h, cur: currentOf(&st), want: wanted{entry: f.source.Entry, xattrs: xattrs}}
+	s.cur.bare = f.made && f.parent != nil && !f.parent.hands
+	out, err := s.run()
+	r.count.skipped.Add(out.skipped)
+	if f.parent != nil {
+		r.did(f, "", folderAction(f, out.changed))
+	}
+	return err
+}
+
+func folderAction(f *folder, changed bool) Action {
+	switch {
+	case f.made:
+		return ActionWrite
+	case changed:
+		return ActionAttributes
+	}
+	return ActionEqual
+}
+
+// xattrs returns an entry's extended attributes.
+func (r *run) xattrs(e *snapshot.Entry) ([]snapshot.Xattr, error) {
+	if len(e.Xattrs) == 0 && e.XattrsID.IsZero() {
+		return nil, nil
+	}
+	return r.tree.Xattrs(r.ctx, e)
+}
