@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"time"
 
@@ -31,8 +32,9 @@ func attach(ctx context.Context, dir string, o Options) (*attachment, error) {
 type way struct {
 	session Session
 	bundle  *seal.Bundle
-	settled <-chan struct{}                                     // new locks wait for it; nil: somebody else sees to that
+	settled <-chan struct{}                                   // new locks wait for it; nil: somebody else sees to that
 	resume  func(ctx context.Context, name, job string) error // takes a lock that the session had before
+	server  *server                                           // of a holder
 	end     func() error
 }
 
@@ -91,11 +93,7 @@ func (s *lastingSession) tryOnce(ctx context.Context) (w *way, reached bool, err
 }
 
 // reach begins a session with the process at the other end.
-func (s *lastingSession) reach(ctx context.Context, stream interface {
-	Read([]byte) (int, error)
-	Write([]byte) (int, error)
-	Close() error
-}) (*way, error) {
+func (s *lastingSession) reach(ctx context.Context, stream io.ReadWriteCloser) (*way, error) {
 	conn, err := wire.NewConn(ctx, stream)
 	if err == nil {
 		hello := wire.Hello{Session: s.id, Job: s.options.Job, Program: s.options.Program}
@@ -144,6 +142,7 @@ func (s *lastingSession) hold(ctx context.Context) (*way, error) {
 		session: local,
 		bundle:  e.bundle,
 		settled: srv.settled,
+		server:  srv,
 		resume:  func(ctx context.Context, name, job string) error { return local.Lock(ctx, name, job, false) },
 		end: func() error {
 			return errors.Join(srv.stop(), local.Close(), e.close(), srv.release())

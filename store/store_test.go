@@ -162,9 +162,13 @@ func TestIndexDeletedIsRebuilt(t *testing.T) {
 // crash lets a store go without sealing anything, as kill -9 would.
 func crash(t testing.TB, st *Store) {
 	t.Helper()
-	s, ok := st.session.(*localSession)
+	w := st.session.(*lastingSession).way
+	s, ok := w.session.(*localSession)
 	if !ok {
 		t.Fatal("not the holder")
+	}
+	if err := errors.Join(w.server.stop(), w.server.release()); err != nil {
+		t.Fatal(err)
 	}
 	s.e.flushes.Wait()
 	if err := s.e.idx.close(); err != nil {

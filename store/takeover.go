@@ -199,10 +199,7 @@ func (s *lastingSession) Lock(ctx context.Context, name, job string, wait bool) 
 		if err := w.session.Lock(ctx, name, job, wait); err != nil {
 			return err
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.locks[name] = job
-		return nil
+		return s.note(w, func() { s.locks[name] = job })
 	})
 }
 
@@ -220,13 +217,24 @@ func (s *lastingSession) Pin(ctx context.Context, snapshots []ID) error {
 		if err := w.session.Pin(ctx, snapshots); err != nil {
 			return err
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for _, id := range snapshots {
-			s.pins[id] = struct{}{}
-		}
-		return nil
+		return s.note(w, func() {
+			for _, id := range snapshots {
+				s.pins[id] = struct{}{}
+			}
+		})
 	})
+}
+
+// note records what a session now has, for the next holder. If there is a next holder already, who was not told, the
+// call has to be repeated there.
+func (s *lastingSession) note(w *way, record func()) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.way != w {
+		return wire.ErrConnLost
+	}
+	record()
+	return nil
 }
 
 // Rebuild implements Session.
