@@ -257,3 +257,29 @@ func TestTagsDatasetsPartials(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+func TestRecreate(t *testing.T) {
+	dir := newStore(t)
+	data := blobs(8, 10, 200<<10)
+	st := openStore(t, dir)
+	ids, _ := putAll(t, st, "d", "one", data)
+	closeStore(t, st)
+	heap := t.TempDir()
+	for _, name := range []string{keysName, volumesName} {
+		if err := os.CopyFS(filepath.Join(heap, name), os.DirFS(filepath.Join(dir, name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Open(t.Context(), heap, Options{Unlock: unlockTest}); !errors.Is(err, ErrNoStore) {
+		t.Fatalf("open without snapfs.json: %v", err)
+	}
+	if err := Recreate(t.Context(), heap, Options{Unlock: unlockTest}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Recreate(t.Context(), heap, Options{Unlock: unlockTest}); !errors.Is(err, ErrStoreExists) {
+		t.Errorf("recreate over a store: %v", err)
+	}
+	st = openStore(t, heap)
+	defer closeStore(t, st)
+	checkAll(t, st, ids, data)
+}

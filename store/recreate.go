@@ -1,0 +1,92 @@
+package store
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"snapfs/store/seal"
+	"snapfs/store/volume"
+)
+
+// Recreate makes snapfs.json for a directory that has keys and volumes and lost it, or never had it: volumes collected
+// from anywhere with a key slot. The parameters are the defaults; what is stored does not depend on them. Errors:
+// ErrStoreExists, ErrNoStore (no keys or no volumes), those of unlocking.
+func Recreate(ctx context.Context, dir string, o Options) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	config := filepath.Join(dir, configName)
+	if _, err := os.Lstat(config); err == nil {
+		return fmt.Errorf("%s: %w", dir, ErrStoreExists)
+	}
+	if err := checkOwner(dir); err != nil {
+		return err
+	}
+	id, err := labelledStore(dir)
+	if err != nil {
+		return err
+	}
+	bundle, err := seal.Open(ctx, filepath.Join(dir, keysName), o.Unlock)
+	if err != nil {
+		return err
+	}
+	c, err := newConfig(InitOptions{Program: o.Program}, time.Now())
+	if err != nil {
+		return err
+	}
+	c.ID = hex.EncodeToString(id[:])
+	data, err := c.encode(bundle)
+	if err != nil {
+		return err
+	}
+	files, err := filesFor(dir)
+	if err != nil {
+		return err
+	}
+	return files.WriteFile(config, data)
+}
+
+// labelledStore reads from the volumes' labels which store they belong to.
+func labelledStore(dir string) (id [16]byte, err error) {
+	if _, err := os.Stat(filepath.Join(dir, keysName)); err != nil {
+		return id, fmt.Errorf("%s: %w", dir, ErrNoStore)
+	}
+	volumes, err := onDisk(volumesDir(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return id, fmt.Errorf("%s: %w", dir, ErrNoStore)
+	}
+	if err != nil {
+		return id, err
+	}
+	for v, size := range volumes {
+		label, err := labelOf(volumePath(dir, v), size)
+		if err != nil {
+			continue // damaged: others will do
+		}
+		if id != ([16]byte{}) && label.Store != id {
+			return id, fmt.Errorf("%s: volumes of several stores (%x, %x): keep those of one", dir, id, label.Store)
+		}
+		id = label.Store
+	}
+	if id == ([16]byte{}) {
+		return id, fmt.Errorf("%s: no readable volume: %w", dir, ErrNoStore)
+	}
+	return id, nil
+}
+
+func labelOf(path string, size int64) (volume.Label, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return volume.Label{}, err
+	}
+	defer file.Close()
+	label, _, err := volume.ReadLabel(file, size)
+	return label, err
+}
