@@ -40,7 +40,7 @@ func samples() []Entry {
 			e.Size = math.MaxInt64
 			e.Content.Items = []Item{{ID: store.ID{1}, Length: 5}, {Length: 1 << 40}, {ID: store.ID{31: 1}, Length: 1}}
 		}),
-		with("huge", TypeFile, func(e *Entry) { e.Size = 1 << 40; e.Content.List = store.ID{5} }),
+		with("huge", TypeFile, func(e *Entry) { e.Size = 1 << 40; e.Content.List = store.ID{5}; e.Content.Holes = 1 << 39 }),
 		{Name: "linked", Type: TypeFile, Linked: true, FS: 1, Inode: 77},
 		with("socket", TypeSocket, func(e *Entry) { e.Xattrs = nil; e.XattrsID = store.ID{3} }),
 		with("symlink", TypeSymlink, func(e *Entry) { e.Target = strings.Repeat("\xfe/", 2047); e.Size = 4094 }),
@@ -157,6 +157,8 @@ func TestDirWriterRefuses(t *testing.T) {
 		"too many items":      {Entry{Name: "z", Type: TypeFile, Content: Content{Items: make([]Item, 5)}}, ErrEntry},
 		"empty item":          {Entry{Name: "z", Type: TypeFile, Content: Content{Items: make([]Item, 1)}}, ErrEntry},
 		"items and list":      {Entry{Name: "z", Type: TypeFile, Content: Content{Items: []Item{{Length: 1}}, List: store.ID{1}}}, ErrEntry},
+		"holes of items":      {Entry{Name: "z", Type: TypeFile, Size: 1, Content: Content{Items: []Item{{Length: 1}}, Holes: 1}}, ErrEntry},
+		"more holes":          {Entry{Name: "z", Type: TypeFile, Size: 1, Content: Content{List: store.ID{1}, Holes: 2}}, ErrEntry},
 		"holes side by side":  {Entry{Name: "z", Type: TypeFile, Content: Content{Items: []Item{{Length: 1}, {Length: 1}}}}, ErrEntry},
 		"target with NUL":     {Entry{Name: "z", Type: TypeSymlink, Target: "a\x00"}, ErrEntry},
 		"attributes unsorted": {Entry{Name: "z", Type: TypeFile, Xattrs: []Xattr{{"user.b", nil}, {"user.a", nil}}}, ErrEntry},

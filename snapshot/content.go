@@ -36,7 +36,8 @@ func (t *Tree) Items(ctx context.Context, e *Entry, offset int64, fn func(offset
 }
 
 func (t *Tree) contentRoot(ctx context.Context, e *Entry) (*page, error) {
-	return t.page(ctx, ref{id: e.Content.List, kind: pageContent, level: -1, sum: sums{Totals: Totals{Bytes: uint64(e.Size)}}})
+	s := sums{Totals: Totals{Bytes: uint64(e.Size)}, holes: uint64(e.Content.Holes)}
+	return t.page(ctx, ref{id: e.Content.List, kind: pageContent, level: -1, sum: s})
 }
 
 // items goes through the page that begins at base. Its depth is bounded by maxLevel.

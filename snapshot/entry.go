@@ -53,6 +53,7 @@ type Item struct {
 type Content struct {
 	Items []Item
 	List  store.ID
+	Holes int64 // with List: the bytes of it that are holes
 }
 
 // Totals are sums over everything below a directory, the directory itself not counted.

@@ -37,6 +37,9 @@ const (
 	entryTotalLinked  store.Tag = 25
 	entryNlink        store.Tag = 26
 	entryOwnerInline  store.Tag = 27 // an owner, where there is no table
+	entryHoles        store.Tag = 28 // with entryList
+
+	entryLastTag = entryHoles
 )
 
 // Bits of entryBits. On disk; append only.
@@ -64,7 +67,7 @@ const (
 	allowLinked  = allowed(1<<entryName | 1<<entryType | 1<<entryBits | 1<<entryFS | 1<<entryInode)
 	allowCommon  = allowLinked | 1<<entryMode | 1<<entryFlags | allowTimes | 1<<entryXattrs | 1<<entryXattrsID
 	allowTimes   = allowed(1<<entryMtime | 1<<entryMtimeNsec | 1<<entryCtime | 1<<entryCtimeNsec | 1<<entryBtime | 1<<entryBtimeNsec)
-	allowFile    = allowCommon | 1<<entrySize | 1<<entryItems | 1<<entryList
+	allowFile    = allowCommon | 1<<entrySize | 1<<entryItems | 1<<entryList | 1<<entryHoles
 	allowDir     = allowCommon | 1<<entryDir | 1<<entryTotalEntries | 1<<entryTotalBytes | 1<<entryTotalLinked
 	allowSymlink = allowCommon | 1<<entrySize | 1<<entryTarget
 	allowDevice  = allowCommon | 1<<entryRdev
@@ -157,6 +160,9 @@ func (e *Entry) checkContent() error {
 	if n > inlineItems || n > 0 && !e.Content.List.IsZero() {
 		return fmt.Errorf("%w: %q has %d items, too many or beside a list", ErrEntry, e.Name, n)
 	}
+	if h := e.Content.Holes; h < 0 || h > e.Size || h > 0 && e.Content.List.IsZero() {
+		return fmt.Errorf("%w: %q has %d bytes of holes beside its items", ErrEntry, e.Name, h)
+	}
 	var total int64
 	for i, it := range e.Content.Items {
 		if it.Length <= 0 || it.Length > math.MaxInt64-total || i > 0 && it.ID.IsZero() && e.Content.Items[i-1].ID.IsZero() {
@@ -198,6 +204,9 @@ func appendEntry(buf []byte, e *Entry, at place, fs uint32, owners *ownerTable) 
 	}
 	if owners == nil {
 		f.Bytes(entryOwnerInline, appendOwner(nil, ownerOf(e)))
+	}
+	if e.Type == TypeFile {
+		f.Uint(entryHoles, uint64(e.Content.Holes))
 	}
 	return f.Encoded()
 }
@@ -262,7 +271,7 @@ func (d *entryDecoder) decode(data []byte, e *Entry) error {
 	r := store.ReadFields(data)
 	for r.Next() {
 		tag := r.Tag()
-		if tag <= entryOwnerInline {
+		if tag <= entryLastTag {
 			seen |= tagBit(tag)
 		}
 		switch tag {
@@ -348,6 +357,8 @@ func (d *entryDecoder) rare(r *store.FieldReader, e *Entry) (err error) {
 		e.Content.Items, err = d.content(r.Bytes())
 	case entryList:
 		e.Content.List = r.ID()
+	case entryHoles:
+		e.Content.Holes = int64(r.Uint())
 	case entryOwnerInline:
 		o, skipped, err := decodeOwner(r.Bytes())
 		o.give(e)

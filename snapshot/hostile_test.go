@@ -133,6 +133,7 @@ func TestHostileContent(t *testing.T) {
 		"no content":          {Size: 5},
 		"missing list":        {Size: 4, Content: Content{List: store.ID{1}}},
 		"list of other size":  {Size: 5, Content: Content{List: items(Item{chunk, 4})}},
+		"list of other holes": {Size: 4, Content: Content{List: items(Item{Length: 4}), Holes: 3}},
 		"two holes":           {Size: 2, Content: Content{List: items(Item{Length: 1}, Item{Length: 1})}},
 		"directory as a list": {Size: 1, Content: Content{List: f.leaf("a")}},
 		"level with lies": {Size: 5, Content: Content{List: f.put(&page{kind: pageContent, level: 1, before: make([]uint64, 1),

@@ -168,3 +168,44 @@ func TestMillionLinkedInodes(t *testing.T) {
 		t.Fatalf("%d records, %d bytes, %v", records, bytes, err)
 	}
 }
+
+func TestLinksDropped(t *testing.T) {
+	ctx := context.Background()
+	for _, budget := range []int{1, 3, 1000} {
+		r := rand.New(rand.NewPCG(11, 12))
+		w := NewLinkWriter(testKey, t.TempDir())
+		defer w.Close()
+		w.namesBudget, w.recordsBudget = budget, budget*50
+		want := map[uint64]uint32{}
+		for range 3000 {
+			inode := uint64(r.IntN(40))
+			if r.IntN(10) == 0 {
+				w.Drop(0, inode)
+				delete(want, inode)
+				continue
+			}
+			if first := w.Name(0, inode); first != (want[inode] == 0) {
+				t.Fatalf("budget %d: inode %d is first: %v", budget, inode, first)
+			} else if first {
+				if err := w.Set(&Entry{Type: TypeFile, Inode: inode}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want[inode]++
+		}
+		b := snapshottest.New()
+		root, records, _, err := w.Finish(ctx, b)
+		if err != nil || int(records) != len(want) {
+			t.Fatalf("budget %d: %d records, %v; want %d", budget, records, err, len(want))
+		}
+		tree := open(t, b, Manifest{Root: Entry{Type: TypeDir}, LinkTree: root, Links: records})
+		if err := tree.Links(ctx, func(f Found) bool {
+			if f.Nlink != want[f.Inode] {
+				t.Errorf("budget %d: inode %d has %d names, want %d", budget, f.Inode, f.Nlink, want[f.Inode])
+			}
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -116,10 +116,10 @@ func (s *spillFile) write(from []spillReader, fold func(older, newer spilled) sp
 	return run, nil
 }
 
-// contains looks for a key in runs of counts: one small read for each.
+// contains looks for a key with names in runs of counts, in the newest first: one small read for each.
 func (s *spillFile) contains(runs []spillRun, k linkKey) (bool, error) {
 	var block [spillBlock * spillRow]byte
-	for _, run := range runs {
+	for _, run := range slices.Backward(runs) {
 		i := sort.Search(len(run.index), func(i int) bool { return run.index[i].compare(k) > 0 }) - 1
 		if i < 0 {
 			continue
@@ -131,7 +131,7 @@ func (s *spillFile) contains(runs []spillRun, k linkKey) (bool, error) {
 		}
 		n := sort.Search(len(rows)/spillRow, func(i int) bool { return rowKey(rows[i*spillRow:]).compare(k) >= 0 })
 		if n < len(rows)/spillRow && rowKey(rows[n*spillRow:]) == k {
-			return true, nil
+			return binary.LittleEndian.Uint32(rows[n*spillRow+12:])&^countsAnew > 0, nil
 		}
 	}
 	return false, nil

@@ -3,7 +3,6 @@ package snapshot
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 
@@ -52,15 +51,30 @@ func (w *LinkWriter) Name(fs uint32, inode uint64) (first bool) {
 	defer w.mu.Unlock()
 	if n, ok := w.names[k]; ok {
 		w.names[k] = n + 1
-		return false
+		return n&^countsAnew == 0
 	}
 	before, err := w.spill.contains(w.counted, k)
 	w.fail(err)
-	w.names[k] = 1
+	w.count(k, 1)
+	return !before
+}
+
+// Drop forgets (fs, inode), whose record cannot be given after all: the names counted so far are gone, and a later
+// one is the first again.
+func (w *LinkWriter) Drop(fs uint32, inode uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.count(linkKey{fs, inode}, countsAnew)
+}
+
+// countsAnew marks a count that replaces those spilled before instead of adding to them.
+const countsAnew = 1 << 31
+
+func (w *LinkWriter) count(k linkKey, n uint32) {
+	w.names[k] = n
 	if len(w.names) >= w.namesBudget && w.err == nil {
 		w.fail(w.spillNames())
 	}
-	return !before
 }
 
 // Set gives the record of (fs, inode); e.Name is ignored, e.FS and e.Inode are the key. Of several the last counts.
@@ -152,23 +166,33 @@ func (w *LinkWriter) merge(ctx context.Context, p *pager) error {
 	if err != nil {
 		return err
 	}
+	record, got, err := records.next()
+	if err != nil {
+		return err
+	}
 	for {
 		name, more, err := names.next()
 		if err != nil {
 			return err
 		}
-		record, got, err := records.next()
+		same := more && got && name.key == record.key
+		n := name.n &^ countsAnew
 		switch {
-		case err != nil:
-			return err
 		case !more && !got:
 			return nil
+		case more && n == 0 && !same: // dropped, and no record left
+			continue
 		case !got || more && name.key.compare(record.key) < 0:
 			return fmt.Errorf("%w: inode %d of file system %d has names and no record", ErrEntry, name.key.inode, name.key.fs)
-		case name.key != record.key || !more:
+		case !same:
 			return fmt.Errorf("%w: inode %d of file system %d has a record and no names", ErrEntry, record.key.inode, record.key.fs)
 		}
-		if err := putRecord(ctx, p, name.n, record.data); err != nil {
+		if n > 0 {
+			if err := putRecord(ctx, p, n, record.data); err != nil {
+				return err
+			}
+		}
+		if record, got, err = records.next(); err != nil {
 			return err
 		}
 	}
@@ -200,8 +224,12 @@ func (w *LinkWriter) Close() error {
 }
 
 func addCounts(older, newer spilled) spilled {
-	older.n = uint32(min(uint64(older.n)+uint64(newer.n), math.MaxUint32))
-	return older
+	if newer.n&countsAnew != 0 {
+		return newer
+	}
+	n := min(older.n&^countsAnew+newer.n, countsAnew-1)
+	newer.n = older.n&countsAnew | n
+	return newer
 }
 
 func keepLast(_, newer spilled) spilled { return newer }

@@ -170,10 +170,8 @@ func (t *Tree) page(ctx context.Context, r ref) (*page, error) {
 		return nil, &NodeError{store.KindNode, r.id, malformed("page of level %d, not %d", p.level, r.level)}
 	}
 	same := p.sum == r.sum
-	if r.level < 0 && r.kind == pageContent {
-		same = p.sum.Bytes == r.sum.Bytes
-	} else if r.level < 0 && r.kind == pageLinks {
-		same = p.sum.Entries == r.sum.Entries
+	if r.level < 0 && r.kind == pageLinks {
+		same = p.sum.Entries == r.sum.Entries // the manifest says no more of a link tree
 	}
 	if !same {
 		return nil, &NodeError{store.KindNode, r.id, malformed("totals are not those above the page")}

@@ -240,6 +240,9 @@ func TestContent(t *testing.T) {
 			t.Fatal(err)
 		}
 		e := Entry{Type: TypeFile, Size: int64(len(plain)), Content: c}
+		if holes := count(isHole, true); !c.List.IsZero() && c.Holes != int64(holes) {
+			t.Errorf("%d bytes of holes, want %d", c.Holes, holes)
+		}
 		tree := open(t, b, Manifest{Root: build(t, b, dirModel{"f": e}, 0)})
 		f, err := tree.Walk(ctx, "f")
 		if err != nil {
@@ -274,6 +277,15 @@ func TestContent(t *testing.T) {
 			t.Fatalf("hole beyond the end: %v", err)
 		}
 	}
+}
+
+func count(list []bool, v bool) (n int) {
+	for _, x := range list {
+		if x == v {
+			n++
+		}
+	}
+	return n
 }
 
 func readEverywhere(t *testing.T, tree *Tree, e *Entry, plain []byte, r *rand.Rand) {

@@ -133,8 +133,10 @@ func (w *ContentWriter) Finish(ctx context.Context) (Content, error) {
 	err := w.record(ctx, w.open)
 	c := Content{Items: w.few}
 	if err == nil && w.paged {
+		var sum sums
 		c.Items = nil
-		c.List, _, err = w.pager.finish(ctx)
+		c.List, sum, err = w.pager.finish(ctx)
+		c.Holes = int64(sum.holes)
 	}
 	w.few, w.paged, w.open, w.length = nil, false, Item{}, 0
 	w.pager.levels = w.pager.levels[:0]
