@@ -2,7 +2,8 @@ package backup
 
 import (
 	"context"
-	"io"
+	"errors"
+	"fmt"
 	"time"
 
 	"snapfs/snapshot"
@@ -72,27 +73,159 @@ type Result struct {
 }
 
 // Run takes a snapshot of paths. The snapshot exists when it returns without error; paths that could not be read are
-// counted in Result.Errors and given to OnError. Errors: ErrNothingSaved, ErrNewSource, *store.LockedError ...
-func Run(ctx context.Context, st *store.Store, o Options) (*Result, error) { panic("todo") }
-
-// StreamOptions says how to save one stream.
-type StreamOptions struct {
-	Name          string // the file is SNAP:/NAME
-	Dataset       string // "": Name
-	Tags          []string
-	Host          string
-	Time          time.Time
-	Program       string
-	NewSource     bool
-	AllowEmpty    bool
-	SkipUnchanged bool
-	Wait          bool
-	Progress      func(Progress)
-	Warn          func(msg string)
+// counted in Result.Errors and given to OnError. OnError and Warn are called from several goroutines, one at a time.
+// Errors: ErrNothingSaved, ErrNewSource, ErrDatasetNeeded, ErrDatasetName, *snapshot.PatternError, *store.LockedError ...
+func Run(ctx context.Context, st *store.Store, o Options) (*Result, error) {
+	return backupTree(ctx, storeRepository{st}, &o, hooks{})
 }
 
-// RunStream saves r as one file. finish is called at the end of the stream, before the commit; its error (a command
-// that failed) commits nothing and is returned. finish may be nil. Errors: ErrEmptyStream.
-func RunStream(ctx context.Context, st *store.Store, r io.Reader, finish func() error, o StreamOptions) (*Result, error) {
-	panic("todo")
+// DatasetFor is the dataset that Run uses for paths when Options.Dataset is empty, whether they exist or not.
+// Errors: ErrDatasetNeeded, ErrDatasetName.
+func DatasetFor(paths []string) (string, error) {
+	given, err := absolutePaths(paths)
+	if err != nil {
+		return "", err
+	}
+	if given = outermost(given); len(given) != 1 {
+		return "", ErrDatasetNeeded
+	}
+	name := snapshot.DefaultDataset(given[0])
+	if err := snapshot.DatasetName(name); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrDatasetName, err)
+	}
+	return name, nil
+}
+
+func backupTree(ctx context.Context, repo repository, o *Options, h hooks) (*Result, error) {
+	if len(o.Paths) == 0 && len(o.Files) > 0 {
+		o.Paths, o.Files, o.UseFiles = o.Files, nil, false // each is a PATH
+	}
+	p, err := newPlan(o)
+	if err != nil {
+		return nil, err
+	}
+	dataset := o.Dataset
+	if dataset == "" {
+		if dataset, err = DatasetFor(o.Paths); err != nil {
+			return nil, err
+		}
+	}
+	j, err := newJob(ctx, repo, identity{
+		dataset: dataset, tags: o.Tags, host: o.Host, time: o.Time, program: o.Program,
+		newSource: o.NewSource, skipUnchanged: o.SkipUnchanged, wait: o.Wait, warn: o.Warn,
+	}, p.paths)
+	if err != nil {
+		return nil, err
+	}
+	defer j.unlock()
+	r := newRun(o, j, p)
+	r.hooks = h
+	defer r.links.w.Close()
+	return r.take(ctx)
+}
+
+// take walks the source and commits the snapshot.
+func (r *run) take(ctx context.Context) (*Result, error) {
+	for _, e := range r.plan.missing {
+		r.report(e.Op, e.Path, e.Err)
+	}
+	if len(r.plan.missing) > 0 && len(r.plan.sel.children) == 0 {
+		return nil, fmt.Errorf("%w: %w", ErrNothingSaved, r.plan.missing[0])
+	}
+	if err := r.walk(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = errors.Join(ctx.Err(), r.keepPartial(ctx))
+		}
+		return nil, err
+	}
+	if r.root == nil || r.nothing() {
+		return nil, r.nothingSaved()
+	}
+	res := r.result()
+	if r.o.DryRun {
+		return res, nil
+	}
+	m := r.job.manifest()
+	if err := r.fill(ctx, m, r.root); err != nil {
+		return nil, err
+	}
+	res.Entries, res.Bytes = int64(m.Totals.Entries), int64(m.Totals.Bytes)
+	if r.o.SkipUnchanged && r.same() {
+		res.Skipped = true
+		return res, nil
+	}
+	if err := r.flush(ctx); err != nil {
+		return nil, err
+	}
+	s, err := r.job.commit(ctx, r.nodes.w, m, r.stored, r.count.xattrs.Load(), false)
+	if err != nil {
+		return nil, err
+	}
+	res.Snapshot, res.BytesStored = s, r.stored()
+	res.Elapsed = time.Since(r.job.begun)
+	if r.o.Progress != nil {
+		r.count.stored.Store(res.BytesStored)
+		r.o.Progress(r.count.progress())
+	}
+	return res, nil
+}
+
+// nothing reports whether all that was asked for failed.
+func (r *run) nothing() bool {
+	return r.count.errors.Load() > 0 && r.count.entries.Load() == 0
+}
+
+func (r *run) nothingSaved() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.errs) > 0 {
+		return fmt.Errorf("%w: %s: %s", ErrNothingSaved, r.errs[0].Path, r.errs[0].Error)
+	}
+	return ErrNothingSaved
+}
+
+// same reports whether the snapshot would be as its parent, but for flags that say what to read again.
+func (r *run) same() bool {
+	if r.base == nil || r.job.parent != r.job.newest || r.count.differs() {
+		return false
+	}
+	return r.count.errors.Load() == 0 || r.root.Dir == r.base.Manifest().Root.Dir
+}
+
+// fill completes a manifest with what the walk found.
+func (r *run) fill(ctx context.Context, m *snapshot.Manifest, root *snapshot.Entry) error {
+	var links, linkedBytes uint64
+	var err error
+	if m.LinkTree, links, linkedBytes, err = r.links.w.Finish(ctx, r.nodes); err != nil {
+		return err
+	}
+	m.Root, m.Single, m.Links = *root, r.plan.single, links
+	m.Root.Name = ""
+	m.Totals = root.Totals
+	m.Totals.Bytes += linkedBytes
+	if len(m.Paths) == 1 {
+		m.Above = r.above(m.Paths[0])
+	}
+	m.Excludes = r.plan.excludes
+	m.FileSystems = r.fs.list()
+	m.Found = snapshot.FoundByScan
+	m.Unstable = uint64(r.count.unstable.Load())
+	r.mu.Lock()
+	m.Errors, m.ErrorCount = r.errs, uint64(r.count.errors.Load())
+	r.mu.Unlock()
+	return nil
+}
+
+func (r *run) result() *Result {
+	c := &r.count
+	res := &Result{
+		Dataset: r.job.dataset, Entries: c.entries.Load(), Bytes: c.bytes.Load(),
+		New: c.added.Load(), Changed: c.changed.Load(), Unchanged: c.unchanged.Load(), Removed: c.removed.Load(),
+		Unstable: c.unstable.Load(), BytesRead: c.bytesRead.Load(), Errors: c.errors.Load(),
+		Elapsed: time.Since(r.job.begun),
+	}
+	if r.job.parent != nil {
+		res.Parent = r.job.parent.ID
+	}
+	return res
 }

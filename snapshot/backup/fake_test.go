@@ -1,0 +1,129 @@
+package backup
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"snapfs/snapshot"
+	"snapfs/snapshot/snapshottest"
+	"snapfs/store"
+	"snapfs/store/chunker"
+)
+
+// fakeRepo is a store in memory.
+type fakeRepo struct {
+	*snapshottest.Blobs
+	dir    string
+	params chunker.Params
+
+	mu     sync.Mutex
+	state  store.State
+	locked map[string]bool
+	puts   int
+	failAt int // the Put with this number fails; 0: none
+}
+
+func newFakeRepo(t testing.TB) *fakeRepo {
+	return &fakeRepo{
+		Blobs: snapshottest.New(), dir: t.TempDir(), locked: map[string]bool{},
+		params: chunker.Params{Min: 16 << 10, Average: 64 << 10, Max: 256 << 10},
+	}
+}
+
+type fakeWriter struct {
+	r     *fakeRepo
+	stats store.WriterStats
+}
+
+func (w *fakeWriter) Put(ctx context.Context, kind store.Kind, data []byte) (store.ID, error) {
+	w.r.mu.Lock()
+	w.r.puts++
+	fail := w.r.failAt != 0 && w.r.puts >= w.r.failAt
+	w.r.mu.Unlock()
+	if fail {
+		return store.ID{}, store.ErrNoSpace
+	}
+	w.stats.Blobs++
+	w.stats.StoredBytes += int64(len(data))
+	return w.r.Blobs.Put(ctx, kind, data)
+}
+
+func (w *fakeWriter) Flush(context.Context) error { return nil }
+func (w *fakeWriter) Stats() store.WriterStats    { return w.stats }
+
+func (r *fakeRepo) newWriter() blobWriter { return &fakeWriter{r: r} }
+func (r *fakeRepo) newCutter() cutter     { return chunker.New(r.params, [32]byte{7}) }
+func (r *fakeRepo) PageKey() [32]byte     { return [32]byte{9} }
+func (r *fakeRepo) Dir() string           { return r.dir }
+
+func (r *fakeRepo) Pin(context.Context, ...store.ID) error { return nil }
+
+func (r *fakeRepo) State(context.Context) (*store.State, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.state
+	s.Snapshots = append([]store.Snapshot(nil), s.Snapshots...)
+	return &s, nil
+}
+
+func (r *fakeRepo) LockDataset(_ context.Context, dataset string, _ bool) (func(), error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.locked[dataset] {
+		return nil, &store.LockedError{Name: dataset, Job: "another backup"}
+	}
+	r.locked[dataset] = true
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.locked, dataset)
+	}, nil
+}
+
+func (r *fakeRepo) Commit(_ context.Context, c store.Commit) (store.Snapshot, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.Seq++
+	kept := r.state.Snapshots[:0:0]
+	for _, s := range r.state.Snapshots {
+		if !(s.Partial && s.Dataset == c.Dataset) {
+			kept = append(kept, s)
+		}
+	}
+	s := store.Snapshot{
+		ID: c.Snapshot, Slot: uint32(r.state.Seq), Dataset: c.Dataset, Name: c.Name, Start: c.Start,
+		Committed: time.Now(), Tags: c.Tags, Partial: c.Partial, Summary: c.Summary,
+	}
+	r.state.Snapshots = append(kept, s)
+	return s, nil
+}
+
+// tree opens a snapshot.
+func (r *fakeRepo) tree(t testing.TB, id store.ID) *snapshot.Tree {
+	t.Helper()
+	tree, err := snapshot.OpenTree(t.Context(), r, r.PageKey(), id, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+// backup takes a snapshot and must succeed.
+func (r *fakeRepo) backup(t testing.TB, o Options) *Result {
+	t.Helper()
+	res, err := r.try(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+func (r *fakeRepo) try(t testing.TB, o Options) (*Result, error) {
+	t.Helper()
+	if o.Dataset == "" {
+		o.Dataset = "test"
+	}
+	return backupTree(t.Context(), r, &o, hooks{})
+}

@@ -1,0 +1,258 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"snapfs/snapshot"
+	"snapfs/store"
+)
+
+// A large file, or a stream, is read by one goroutine into blocks and cut there; the chunks are hashed, compressed
+// and stored by all workers, and listed in order again. Blocks are few and recycled: they bound the memory.
+
+// block is a piece of a stream that chunks point into.
+type block struct {
+	buf  []byte
+	uses atomic.Int32
+	pool chan *block
+}
+
+func (b *block) release() {
+	if b.uses.Add(-1) == 0 {
+		b.pool <- b // has room for all blocks
+	}
+}
+
+// newBlocks makes the pool of a run; their memory is taken when they are first used.
+func newBlocks(n int) chan *block {
+	pool := make(chan *block, n)
+	for range n {
+		pool <- &block{pool: pool}
+	}
+	return pool
+}
+
+// chunk is work: a piece of a block to be stored.
+type chunk struct {
+	block *block
+	data  []byte
+	id    store.ID
+	done  chan struct{}
+}
+
+func (c *chunk) do(w *worker) (err error) {
+	c.id, err = w.w.Put(w.ctx, store.KindChunk, c.data)
+	c.block.release()
+	if err == nil {
+		close(c.done)
+	}
+	return err
+}
+
+// reader cuts large files and streams. One goroutine's.
+type reader struct {
+	r   *run
+	ctx context.Context
+
+	buffers
+	cut     cutter
+	list    *snapshot.ContentWriter
+	waiting []*chunk // in order; on their way
+}
+
+func newReader(ctx context.Context, r *run) *reader {
+	return &reader{r: r, ctx: ctx, cut: r.repo.newCutter(), list: snapshot.NewContentWriter(r.nodes, r.pageKey)}
+}
+
+// loop reads large files until there are no more.
+func (d *reader) loop() error {
+	for {
+		j := d.r.large.take()
+		if j == nil {
+			return d.ctx.Err()
+		}
+		if err := d.file(j); err != nil {
+			return err
+		}
+	}
+}
+
+func (d *reader) file(j *fileJob) error {
+	dir, err := d.r.fds.acquire(j.t.dir)
+	if err != nil {
+		d.r.failed(j, err)
+		return nil
+	}
+	defer d.r.fds.release(j.t.dir)
+	err = d.r.readFile(d.ctx, j, dir, &d.buffers, d.content)
+	d.r.gate.enter() // what follows changes the tree
+	defer d.r.gate.leave()
+	return d.r.finishFile(j, err)
+}
+
+// content reads an open file through the blocks. Pages that were not cached before are not left in the cache.
+func (d *reader) content(fd int, j *fileJob, size int64) (s stored, err error) {
+	_ = unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL)
+	drop := uncached(fd)
+	err = eachSegment(fd, size, j.holes, func(g segment) error {
+		if g.hole {
+			if err := d.settle(0); err != nil {
+				return err
+			}
+			s.length += g.to - g.from
+			return d.list.Add(d.ctx, snapshot.Item{Length: g.to - g.from})
+		}
+		src := &fileSource{fd: fd, at: g.from, end: g.to, drop: drop}
+		n, err := d.stream(src)
+		s.length += n
+		s.read += n
+		if err == nil && n < g.to-g.from {
+			err = errShorter
+		}
+		return err
+	})
+	if err == nil || errors.Is(err, errShorter) {
+		err = d.settle(0)
+	}
+	d.waiting = d.waiting[:0]
+	content, finishErr := d.list.Finish(d.ctx)
+	s.content = content
+	return s, errors.Join(err, finishErr)
+}
+
+// byteSource fills a buffer; less than asked for means the end.
+type byteSource interface {
+	fill(p []byte) (int, error)
+}
+
+// fileSource is a segment of an open file.
+type fileSource struct {
+	fd      int
+	at, end int64
+	drop    bool
+}
+
+func (f *fileSource) fill(p []byte) (int, error) {
+	p = p[:min(int64(len(p)), f.end-f.at)]
+	n, err := readFull(f.fd, p, f.at)
+	if err != nil {
+		return n, &sourceError{err}
+	}
+	if f.drop && n > 0 {
+		_ = unix.Fadvise(f.fd, f.at, int64(n), unix.FADV_DONTNEED)
+	}
+	f.at += int64(n)
+	return n, nil
+}
+
+// readerSource is any stream.
+type readerSource struct{ r io.Reader }
+
+func (s readerSource) fill(p []byte) (int, error) {
+	n, err := io.ReadFull(s.r, p)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return n, err
+}
+
+// stream cuts a source to its end and sends the chunks on their way. It returns how many bytes there were.
+func (d *reader) stream(src byteSource) (total int64, err error) {
+	longest := d.cut.Params().Max
+	var rest []byte // of the block before, not yet cut
+	var last *block
+	defer func() {
+		if last != nil {
+			last.release()
+		}
+	}()
+	for {
+		b, err := d.block()
+		if err != nil {
+			return total, err
+		}
+		d.r.gate.enter()
+		fill := copy(b.buf, rest)
+		if last != nil {
+			last.release()
+		}
+		last = b
+		n, err := src.fill(b.buf[fill:])
+		ended := n < len(b.buf)-fill
+		total += int64(n)
+		fill += n
+		pos := 0
+		for err == nil && (fill-pos >= longest || ended && pos < fill) {
+			c := d.cut.Cut(b.buf[pos:min(fill, pos+longest)])
+			err = d.send(b, b.buf[pos:pos+c])
+			pos += c
+		}
+		d.r.gate.leave()
+		if err != nil || ended {
+			return total, err
+		}
+		rest = b.buf[pos:fill]
+		if err := d.settle(maxWaiting); err != nil {
+			return total, err
+		}
+	}
+}
+
+// maxWaiting chunks of a file may be on their way before the first must have arrived; the blocks bound it as well.
+const maxWaiting = 256
+
+// block takes a free block, held once by the caller.
+func (d *reader) block() (*block, error) {
+	select {
+	case b := <-d.r.blocks:
+		if len(b.buf) == 0 {
+			b.buf = make([]byte, d.r.blockSize)
+		}
+		b.uses.Store(1)
+		return b, nil
+	case <-d.ctx.Done():
+		return nil, d.ctx.Err()
+	}
+}
+
+func (d *reader) send(b *block, data []byte) error {
+	c := &chunk{block: b, data: data, done: make(chan struct{})}
+	b.uses.Add(1)
+	d.waiting = append(d.waiting, c)
+	return d.r.send(d.ctx, c)
+}
+
+// settle lists the chunks that have arrived, in order; it waits until at most keep are on their way.
+func (d *reader) settle(keep int) error {
+	n := 0
+	for ; n < len(d.waiting); n++ {
+		c := d.waiting[n]
+		if len(d.waiting)-n <= keep && !c.arrived() {
+			break
+		}
+		select {
+		case <-c.done:
+		case <-d.ctx.Done():
+			return d.ctx.Err()
+		}
+		if err := d.list.Add(d.ctx, snapshot.Item{ID: c.id, Length: int64(len(c.data))}); err != nil {
+			return err
+		}
+	}
+	d.waiting = append(d.waiting[:0], d.waiting[n:]...)
+	return nil
+}
+
+func (c *chunk) arrived() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}

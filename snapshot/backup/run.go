@@ -1,0 +1,278 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"snapfs/snapshot"
+)
+
+// run is one backup of a tree.
+type run struct {
+	o       *Options
+	repo    repository
+	pageKey [32]byte
+	plan    *plan
+	job     *job
+	base    *snapshot.Tree // the parent; nil if there is none
+	extra   *snapshot.Tree // the partial of an interrupted run after it; nil if there is none
+	now     func() time.Time
+	hooks   hooks
+
+	fds                *descriptors
+	fs                 *fileSystems
+	owners             owners
+	storeDev, storeIno uint64
+
+	sched     *scheduler
+	gate      *gate
+	work      chan work
+	large     *largeQueue
+	blocks    chan *block
+	blockSize int
+	nodes     *sharedWriter
+	links     *links
+	workers   []*worker
+	top       *dirTask        // where the walk begins
+	root      *snapshot.Entry // what it ends with
+	count     counters
+	saved     int64 // bytes read before the last partial
+
+	mu     sync.Mutex
+	errs   []snapshot.FileError
+	warned map[string]bool
+}
+
+// hooks let tests act between the steps of reading a file.
+type hooks struct {
+	opened, read func(name string)
+}
+
+func (h *hooks) call(fn func(string), name string) {
+	if fn != nil {
+		fn(name)
+	}
+}
+
+const (
+	walkers    = 4   // more than cores: on cold disks they wait
+	readers    = 2   // of large files
+	maxDirFDs  = 200 // at a time, of those that are not in use
+	queuedWork = 8   // batches or chunks waiting for a worker
+)
+
+func newRun(o *Options, j *job, p *plan) *run {
+	repo := j.repo
+	n := o.Workers
+	if n <= 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	r := &run{
+		o: o, job: j, repo: repo, plan: p, base: j.base, extra: j.partial, pageKey: repo.PageKey(), now: time.Now,
+		fds: newDescriptors(maxDirFDs), sched: newScheduler(walkers), gate: newGate(),
+		work: make(chan work, queuedWork), large: newLargeQueue(),
+		blocks: newBlocks(n + readers), nodes: &sharedWriter{w: repo.newWriter()},
+		links:   newLinks(snapshot.NewLinkWriter(repo.PageKey(), "")),
+		workers: make([]*worker, n), warned: map[string]bool{},
+	}
+	r.blockSize = 3 * repo.newCutter().Params().Max
+	var st unix.Stat_t
+	if unix.Stat(repo.Dir(), &st) == nil {
+		r.storeDev, r.storeIno = st.Dev, st.Ino
+	}
+	return r
+}
+
+// report counts a path that exists and could not be read.
+func (r *run) report(op, path string, err error) {
+	r.count.errors.Add(1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.errs) < snapshot.MaxErrors {
+		r.errs = append(r.errs, snapshot.FileError{Path: path, Error: err.Error()})
+	}
+	if r.o.OnError != nil {
+		r.o.OnError(&snapshot.PathError{Op: op, Path: path, Err: err})
+	}
+}
+
+func (r *run) warn(msg string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.o.Warn != nil {
+		r.o.Warn(msg)
+	}
+}
+
+// warnOnce is warn for what may happen in every directory.
+func (r *run) warnOnce(kind, msg string) {
+	r.mu.Lock()
+	before := r.warned[kind]
+	r.warned[kind] = true
+	r.mu.Unlock()
+	if !before {
+		r.warn(msg)
+	}
+}
+
+// giveXattrs puts a set of attributes into an entry.
+func (r *run) giveXattrs(ctx context.Context, e *snapshot.Entry, set []snapshot.Xattr) error {
+	if len(set) == 0 || r.o.DryRun {
+		return nil
+	}
+	r.count.xattrs.Store(true)
+	return snapshot.WriteXattrs(ctx, r.nodes, e, set)
+}
+
+// walk scans and reads everything; when it returns nothing of it is running any more.
+func (r *run) walk(ctx context.Context) error {
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	defer r.fds.closeAll()
+	g, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() {
+		r.sched.end()
+		r.large.end()
+		r.gate.abandon()
+	})
+	defer stop()
+	for i := range r.workers {
+		r.workers[i] = newWorker(ctx, r)
+		g.Go(r.workers[i].loop)
+	}
+	// The walk ends, then the reading of large files, then the workers run dry.
+	g.Go(func() error {
+		defer close(r.work)
+		scan, ctx := errgroup.WithContext(ctx)
+		for i := range walkers {
+			scan.Go(newWalker(ctx, r, i).loop)
+		}
+		for range readers {
+			scan.Go(newReader(ctx, r).loop)
+		}
+		return scan.Wait()
+	})
+	done := make(chan struct{})
+	ticks := r.tick(done)
+	var partials errgroup.Group
+	if !r.o.DryRun {
+		partials.Go(func() error { return r.partials(ctx, done) })
+	}
+	err := g.Wait()
+	close(done)
+	return errors.Join(err, partials.Wait(), ticks())
+}
+
+// begin makes the first task.
+func (r *run) begin(ctx context.Context) error {
+	r.fs = newFileSystems(tablesOf(r.base), tablesOf(r.extra))
+	p := r.plan
+	fd, err := openDirectory(unix.AT_FDCWD, appendName(nil, p.root), true)
+	if err != nil {
+		return &snapshot.PathError{Op: "open", Path: p.root, Err: err}
+	}
+	t := &dirTask{dir: &dir{path: p.root, follow: true, fd: -1}}
+	if err := statxFD(fd, &t.st); err != nil {
+		unix.Close(fd)
+		return &snapshot.PathError{Op: "stat", Path: p.root, Err: err}
+	}
+	t.dir.ino, t.dir.dev = t.st.Ino, devOf(&t.st)
+	r.fds.adopt(t.dir, fd)
+	r.fds.release(t.dir)
+	t.fs = r.fs.of(t.dir.dev, func() string { return p.root })
+	t.scope = scope{sel: p.sel, onlySel: !p.sel.whole, source: p.source, top: p.source != nil, contents: true, device: t.dir.dev}
+	t.avoid = r.snapfsMounts(p.root)
+	if r.base != nil {
+		t.base = r.base.Root()
+	}
+	if r.extra != nil {
+		t.extra = r.extra.Root()
+	}
+	r.attributes(t, r.now())
+	if !p.single && p.root != "/" { // a single file: the root of its snapshot is "/"
+		if t.attributes, err = r.entryAt("/"); err != nil {
+			return err
+		}
+		t.given = true
+	}
+	r.top = t
+	r.sched.push(0, t)
+	return nil
+}
+
+// snapfsMounts is a tree of the mounts of snapfs below dir.
+func (r *run) snapfsMounts(dir string) *selection {
+	all := &selection{}
+	found := false
+	for _, m := range r.fs.mounts() {
+		if m.fsType == snapfsType && m.path != dir && below(m.path, dir) {
+			all.make(m.path[len(dir):]).whole = true
+			found = true
+		}
+	}
+	if !found {
+		return nil
+	}
+	return all
+}
+
+func tablesOf(t *snapshot.Tree) []snapshot.FileSystem {
+	if t == nil {
+		return nil
+	}
+	return t.Manifest().FileSystems
+}
+
+// tick reports progress until done is closed; the function it returns waits for that.
+func (r *run) tick(done <-chan struct{}) (wait func() error) {
+	var g errgroup.Group
+	if r.o.Progress != nil {
+		g.Go(func() error {
+			t := time.NewTicker(250 * time.Millisecond)
+			defer t.Stop()
+			for {
+				select {
+				case <-t.C:
+					r.o.Progress(r.count.progress())
+				case <-done:
+					return nil
+				}
+			}
+		})
+	}
+	return g.Wait
+}
+
+// flush hands on what all writers hold. Only while nothing else uses them.
+func (r *run) flush(ctx context.Context) error {
+	for _, w := range r.workers {
+		if w != nil {
+			if err := w.w.Flush(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	r.nodes.mu.Lock()
+	defer r.nodes.mu.Unlock()
+	return r.nodes.w.Flush(ctx)
+}
+
+// stored is by how much the volumes have grown.
+func (r *run) stored() int64 {
+	r.nodes.mu.Lock()
+	defer r.nodes.mu.Unlock()
+	n := r.nodes.w.Stats().StoredBytes
+	for _, w := range r.workers {
+		if w != nil {
+			n += w.w.Stats().StoredBytes
+		}
+	}
+	return n
+}
