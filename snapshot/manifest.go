@@ -23,12 +23,19 @@ const (
 
 // Manifest is what a snapshot is: its blob's ID is the snapshot's ID.
 type Manifest struct {
-	Dataset        string // as named at the time
-	Name           string // directory name in the mount
-	Host           string
-	User           string
-	Paths          []string // absolute source paths, sorted; for a stream "/NAME"
-	Excludes       []string
+	Dataset  string // as named at the time
+	Name     string // directory name in the mount
+	Host     string
+	User     string
+	Paths    []string // absolute source paths, sorted; for a stream "/NAME"
+	Excludes []string // patterns, gitignore syntax, relative to each path; those of files with patterns included
+
+	// What else was left out.
+	IgnoreFiles       bool  // what ignore files in the tree match
+	ExcludeCaches     bool  // directories with a CACHEDIR.TAG
+	OneFileSystem     bool  // other file systems below the paths
+	ExcludeLargerThan int64 // files of more bytes; 0: none
+
 	Start, End     time.Time
 	Offset         int      // of the backup command's zone, seconds east of UTC
 	Parent         store.ID // zero: none

@@ -38,6 +38,10 @@ const (
 	manifestStartedEarlier store.Tag = 28
 	manifestOriginStore    store.Tag = 29
 	manifestOriginSnapshot store.Tag = 30
+	manifestIgnoreFiles    store.Tag = 31
+	manifestExcludeCaches  store.Tag = 32
+	manifestOneFileSystem  store.Tag = 33
+	manifestExcludeLarger  store.Tag = 34
 )
 
 // Fields of a file system. On disk; append only.
@@ -85,6 +89,10 @@ func (m *Manifest) encode() []byte {
 	f.Bool(manifestStartedEarlier, m.StartedEarlier)
 	f.String(manifestOriginStore, m.OriginStore)
 	f.ID(manifestOriginSnapshot, m.OriginSnapshot)
+	f.Bool(manifestIgnoreFiles, m.IgnoreFiles)
+	f.Bool(manifestExcludeCaches, m.ExcludeCaches)
+	f.Bool(manifestOneFileSystem, m.OneFileSystem)
+	f.Uint(manifestExcludeLarger, uint64(m.ExcludeLargerThan))
 	return f.Encoded()
 }
 
@@ -243,6 +251,14 @@ func (d *manifestDecoder) outcome(r *store.FieldReader) (err error) {
 		m.OriginStore = r.String()
 	case manifestOriginSnapshot:
 		m.OriginSnapshot = r.ID()
+	case manifestIgnoreFiles:
+		m.IgnoreFiles = r.Bool()
+	case manifestExcludeCaches:
+		m.ExcludeCaches = r.Bool()
+	case manifestOneFileSystem:
+		m.OneFileSystem = r.Bool()
+	case manifestExcludeLarger:
+		m.ExcludeLargerThan = int64(r.Uint())
 	default:
 		r.Unknown()
 	}
