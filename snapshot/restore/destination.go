@@ -22,9 +22,9 @@ type destination struct {
 	path     string          // of dir in the snapshot: "/", "/a/b"
 	only     *snapshot.Found // restore just this entry of dir
 
-	top    *folder
-	marks  []string // files in root that say "made by a restore that is not finished"
-	syncs  []int    // one descriptor on each file system reached
+	top   *folder
+	marks []string // files in root that say "made by a restore that is not finished"
+	syncs []int    // one descriptor on each file system reached
 }
 
 // planDestination finds out both sides; nothing is made.
@@ -321,4 +321,3 @@ func (r *run) upperEntry(abs string) *snapshot.Entry {
 	}
 	return nil
 }
-

@@ -25,7 +25,9 @@ const (
 	lostFirst      = ^uint32(0)
 )
 
-func newFirsts(records uint64, scratch string) *firsts { return &firsts{records: records, dir: scratch} }
+func newFirsts(records uint64, scratch string) *firsts {
+	return &firsts{records: records, dir: scratch}
+}
 
 // claim makes position the first name of a record unless it has one.
 func (f *firsts) claim(rank, position uint32) bool {

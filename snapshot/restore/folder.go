@@ -79,13 +79,12 @@ type folders struct {
 	open *list.List // of *folder, most recently used first
 }
 
-func newFolders() *folders {
-	limit := 256
+func newFolders(limit int, oneByOne bool) *folders {
 	var rl unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &rl) == nil {
+	if limit == 0 && unix.Getrlimit(unix.RLIMIT_NOFILE, &rl) == nil {
 		limit = int(min(max(rl.Cur/4, 16), 1024))
 	}
-	return &folders{limit: limit, oneByOne: !hasOpenat2(), open: list.New()}
+	return &folders{limit: max(limit, 1), oneByOne: oneByOne || !hasOpenat2(), open: list.New()}
 }
 
 // acquire returns a descriptor of f that stays open until release.

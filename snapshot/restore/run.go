@@ -50,9 +50,9 @@ type run struct {
 	notify sync.Mutex // one callback at a time
 	told   atomic.Int64
 
-	mu   sync.Mutex
+	mu     sync.Mutex
 	relink sync.Mutex // see separate
-	late []uint32 // positions of linked files whose locking flags wait for the end
+	late   []uint32   // positions of linked files whose locking flags wait for the end
 }
 
 type counters struct {
@@ -66,7 +66,7 @@ func newRun(ctx context.Context, r Reader, tree *snapshot.Tree, o Options) (*run
 	ctx, cancel := context.WithCancelCause(ctx)
 	n, _ := r.(namer)
 	run := &run{Options: o, ctx: ctx, cancel: cancel, reader: r, namer: n, tree: tree,
-		euid: uint32(os.Geteuid()), egid: uint32(os.Getegid()), umask: umask(), owner: thisProcess(), folders: newFolders()}
+		euid: uint32(os.Geteuid()), egid: uint32(os.Getegid()), umask: umask(), owner: thisProcess(), folders: newFolders(o.openDirs, o.oneByOne)}
 	run.buffers.New = func() any { return new([]byte) }
 	if err := run.prepare(); err != nil {
 		run.close()
