@@ -36,12 +36,23 @@ func (p *pager) room(ctx context.Context, lvl int, k key) error {
 		if lvl > maxLevel {
 			return fmt.Errorf("%w: too many levels of pages", ErrTooManyEntries)
 		}
-		p.levels = append(p.levels, new(level))
+		p.addLevel()
 	}
 	if p.cuts(lvl, k) {
 		return p.flush(ctx, lvl)
 	}
 	return nil
+}
+
+// addLevel opens one more level, with the buffer of an earlier use if there is one.
+func (p *pager) addLevel() {
+	n := len(p.levels)
+	if n < cap(p.levels) && p.levels[: n+1][n] != nil {
+		p.levels = p.levels[:n+1]
+		*p.levels[n] = level{records: p.levels[n].records[:0]}
+		return
+	}
+	p.levels = append(p.levels, new(level))
 }
 
 // cuts is the cut rule.
