@@ -45,7 +45,7 @@ func (r *run) toRemove(l *level, fd int) (names []string, more bool, err error) 
 	}
 	var failed error
 	err = eachName(fd, func(name string) bool {
-		if leftover(name) {
+		if leftover(name) || name == r.owner.mark() {
 			r.tidy(l.folder, fd, name)
 			return true
 		}
