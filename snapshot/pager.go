@@ -47,7 +47,7 @@ func (p *pager) room(ctx context.Context, lvl int, k key) error {
 // addLevel opens one more level, with the buffer of an earlier use if there is one.
 func (p *pager) addLevel() {
 	n := len(p.levels)
-	if n < cap(p.levels) && p.levels[: n+1][n] != nil {
+	if n < cap(p.levels) && p.levels[:n+1][n] != nil {
 		p.levels = p.levels[:n+1]
 		*p.levels[n] = level{records: p.levels[n].records[:0]}
 		return
