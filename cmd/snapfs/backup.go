@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -161,11 +160,7 @@ func (o *backupOptions) dataset() (string, error) {
 	case o.stream != nil:
 		return o.stream.name, asUsage(snapshot.DatasetName(o.stream.name))
 	}
-	if len(o.Paths) != 1 {
-		return "", backup.ErrDatasetNeeded
-	}
-	path, err := filepath.Abs(o.Paths[0])
-	return snapshot.DefaultDataset(path), err
+	return backup.DatasetFor(o.Paths)
 }
 
 // readLists reads what --files-from and --files-from0 name.

@@ -155,6 +155,9 @@ func (p *program) firstPassword(ctx context.Context, o initOptions) ([]store.New
 	if found {
 		return []store.NewKeySlot{{Password: password}}, nil
 	}
+	if o.secrets.keyFile != "" {
+		return p.passwordBeside(ctx)
+	}
 	given, found, err := p.givenSecret(ctx)
 	switch {
 	case err != nil:
@@ -165,11 +168,25 @@ func (p *program) firstPassword(ctx context.Context, o initOptions) ([]store.New
 		}
 	case found:
 		return []store.NewKeySlot{{Password: given.Password, KeyFile: given.KeyFile}}, nil
-	case o.secrets.keyFile != "":
-		return nil, nil
 	}
 	password, err = p.askNewPassword(ctx, "new password for "+p.global.store)
 	return []store.NewKeySlot{{Password: password}}, err
+}
+
+// passwordBeside is the slot for a password that was given beside --new-key-file. A key file in the environment is no
+// password: it will be the new one.
+func (p *program) passwordBeside(ctx context.Context) ([]store.NewKeySlot, error) {
+	if p.global.unlock.keyFile != "" || p.global.unlock.identityFile != "" {
+		return nil, usagef("--new-key-file and --key-file or --identity-file exclude each other")
+	}
+	if f := p.environmentSecret(); p.global.unlock == (secretFlags{}) && (f.keyFile != "" || f.identityFile != "") {
+		return nil, nil
+	}
+	given, found, err := p.givenSecret(ctx)
+	if err != nil || !found {
+		return nil, err
+	}
+	return []store.NewKeySlot{{Password: given.Password}}, nil
 }
 
 // makeKeyFile reads a key file, or makes it where it is missing.

@@ -22,9 +22,7 @@ func (p *program) withStore(ctx context.Context, job string, fn func(*store.Stor
 	if err != nil {
 		return err
 	}
-	st, err := store.Open(ctx, dir, store.Options{
-		Unlock: p.unlocker, Job: job, Log: p.logger(), Program: programName(),
-	})
+	st, err := store.Open(ctx, dir, p.storeOptions(job))
 	if err != nil {
 		return err
 	}
@@ -34,6 +32,10 @@ func (p *program) withStore(ctx context.Context, job string, fn func(*store.Stor
 		}
 	}()
 	return fn(st)
+}
+
+func (p *program) storeOptions(job string) store.Options {
+	return store.Options{Unlock: p.unlocker, Job: job, Log: p.logger(), Program: programName()}
 }
 
 func programName() string { return "snapfs " + version }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/urfave/cli/v2"
 
@@ -11,7 +12,9 @@ import (
 func (p *program) rebuildCommand() *cli.Command {
 	return &cli.Command{
 		Name: "rebuild", Usage: "make the index anew from the volumes",
-		Description: about("Needed only if the index is damaged in a way that opening the store has not noticed: a missing index is made by any command.",
+		Description: about(`
+Needed only if the index is damaged in a way that opening the store has not noticed, or if nothing but the directories
+'volumes' and 'keys' is left of a store: then it makes the rest as well.`,
 			"snapfs rebuild"),
 		Action: action(0, 0, func(c *cli.Context, _ []string) error { return p.runRebuild(c.Context) }),
 	}
@@ -27,7 +30,19 @@ type rebuildEvent struct {
 	Seconds      float64 `json:"seconds"`
 }
 
+// runRebuild also makes snapfs.json anew where only volumes and keys are left.
 func (p *program) runRebuild(ctx context.Context) error {
+	err := p.rebuild(ctx)
+	if !errors.Is(err, store.ErrNoStore) {
+		return err
+	}
+	if err := store.Recreate(ctx, p.global.store, p.storeOptions("rebuild")); err != nil {
+		return err
+	}
+	return p.rebuild(ctx)
+}
+
+func (p *program) rebuild(ctx context.Context) error {
 	return p.withStore(ctx, "rebuild", func(st *store.Store) error {
 		r := p.newReporter()
 		defer r.clear()
