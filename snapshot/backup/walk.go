@@ -86,18 +86,25 @@ func joinPath(dir, name string) string {
 	return dir + "/" + name
 }
 
-// relative appends the path below the PATH the directory lies in, with a slash at the end unless it is empty.
+// relative returns the path below the PATH the directory lies in, with a slash at the end unless it is empty, in
+// buf's memory if that has room for it and more.
 func (t *dirTask) relative(buf []byte) []byte {
-	start := len(buf)
+	n := 0
 	for at := t; !at.top && at.parent != nil; at = at.parent {
-		buf = append(buf, '/')
-		for i := len(at.dir.name) - 1; i >= 0; i-- {
-			buf = append(buf, at.dir.name[i])
-		}
+		n += len(at.dir.name) + 1
 	}
-	slices.Reverse(buf[start:])
+	buf = slices.Grow(buf[:0], n+maxName+1)[:n]
+	for at := t; n > 0; at = at.parent {
+		n--
+		buf[n] = '/'
+		n -= len(at.dir.name)
+		copy(buf[n:], at.dir.name)
+	}
 	return buf
 }
+
+// maxName is the longest name of a file.
+const maxName = 255
 
 // complete fills a slot; the last one hands the directory back to its walker.
 func (r *run) complete(t *dirTask, i int, s slot) {
