@@ -44,7 +44,41 @@ const (
 type spillRun struct {
 	offset, size int64
 	data         bool      // rows of records
+	rows         int       // of counts
 	index        []linkKey // of counts: the key of each block's first row
+	filter       keyFilter // of counts
+}
+
+// keyFilter is a Bloom filter with 10 bits a key: 1 % of the keys that are not there seem to be.
+type keyFilter []uint64
+
+const filterProbes = 7
+
+func newKeyFilter(keys int) keyFilter { return make(keyFilter, keys*10/64+1) }
+
+// probe calls fn with the word and bit of each probe, until fn returns false.
+func (f keyFilter) probe(k linkKey, fn func(word int, bit uint64) bool) {
+	// The finaliser of MurmurHash3; inodes of one file system are close together.
+	h := k.inode ^ uint64(k.fs)<<40
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd
+	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
+	step := h>>32 | 1
+	for range filterProbes {
+		h += step
+		if n := h >> 16 % uint64(len(f)*64); !fn(int(n/64), 1<<(n%64)) {
+			return
+		}
+	}
+}
+
+func (f keyFilter) add(k linkKey) {
+	f.probe(k, func(word int, bit uint64) bool { f[word] |= bit; return true })
+}
+
+func (f keyFilter) mayHold(k linkKey) bool {
+	all := true
+	f.probe(k, func(word int, bit uint64) bool { all = f[word]&bit != 0; return all })
+	return all
 }
 
 // spillFile is a temporary file without a name, made when first needed.
@@ -79,9 +113,12 @@ func (s *spillFile) open() error {
 	return nil
 }
 
-// write merges sorted sources into a new run.
-func (s *spillFile) write(from []spillReader, fold func(older, newer spilled) spilled) (spillRun, error) {
-	run := spillRun{offset: s.end}
+// write merges sorted sources into a new run: of counts of at most so many keys, or of records if that is 0.
+func (s *spillFile) write(from []spillReader, fold func(older, newer spilled) spilled, counts int) (spillRun, error) {
+	run := spillRun{offset: s.end, data: counts == 0}
+	if counts > 0 {
+		run.filter = newKeyFilter(counts)
+	}
 	if err := s.open(); err != nil {
 		return run, err
 	}
@@ -91,7 +128,7 @@ func (s *spillFile) write(from []spillReader, fold func(older, newer spilled) sp
 	}
 	out := bufio.NewWriterSize(io.NewOffsetWriter(s.file, s.end), spillBuffer)
 	var row [spillRow]byte
-	for n := 0; ; n++ {
+	for {
 		r, ok, err := m.next()
 		if err != nil {
 			return run, err
@@ -99,8 +136,8 @@ func (s *spillFile) write(from []spillReader, fold func(older, newer spilled) sp
 		if !ok {
 			break
 		}
-		if run.data = r.data != nil; !run.data && n%spillBlock == 0 {
-			run.index = append(run.index, r.key)
+		if !run.data {
+			run.note(r.key)
 		}
 		binary.LittleEndian.PutUint32(row[:], r.key.fs)
 		binary.LittleEndian.PutUint64(row[4:], r.key.inode)
@@ -116,10 +153,22 @@ func (s *spillFile) write(from []spillReader, fold func(older, newer spilled) sp
 	return run, nil
 }
 
-// contains looks for a key with names in runs of counts, in the newest first: one small read for each.
+// note makes a row of counts findable.
+func (r *spillRun) note(k linkKey) {
+	if r.rows%spillBlock == 0 {
+		r.index = append(r.index, k)
+	}
+	r.rows++
+	r.filter.add(k)
+}
+
+// contains looks for a key with names in runs of counts, in the newest first: a small read for each that may have it.
 func (s *spillFile) contains(runs []spillRun, k linkKey) (bool, error) {
 	var block [spillBlock * spillRow]byte
 	for _, run := range slices.Backward(runs) {
+		if !run.filter.mayHold(k) {
+			continue
+		}
 		i := sort.Search(len(run.index), func(i int) bool { return run.index[i].compare(k) > 0 }) - 1
 		if i < 0 {
 			continue
