@@ -136,7 +136,7 @@ func (s *lastingSession) hold(ctx context.Context) (*way, error) {
 	if err != nil {
 		return nil, errors.Join(err, srv.release())
 	}
-	srv.start(e.bundle, func(job string) Session { return e.newSession(job) })
+	srv.start(e.bundle, s.comeBack, func(job string) Session { return e.newSession(job) })
 	local := e.newSession(s.options.Job)
 	return &way{
 		session: local,

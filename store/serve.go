@@ -44,8 +44,8 @@ func (s *server) listen() (err error) {
 	return err
 }
 
-// start answers those who connect.
-func (s *server) start(bundle *seal.Bundle, open func(job string) Session) {
+// start answers those who connect. If there was a holder with clients before, they have so long to come back.
+func (s *server) start(bundle *seal.Bundle, comeBack time.Duration, open func(job string) Session) {
 	s.bundle, s.open, s.settled = bundle, open, make(chan struct{})
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if s.stale {

@@ -23,6 +23,7 @@ type lastingSession struct {
 	options  Options
 	id       [16]byte // the same with every holder
 	patience time.Duration
+	comeBack time.Duration
 	now      func() time.Time
 
 	turn   chan struct{} // holds a token while somebody looks for a way; guards bundle
@@ -37,19 +38,16 @@ type lastingSession struct {
 
 func newLastingSession(dir string, o Options) *lastingSession {
 	s := &lastingSession{
-		dir: dir, options: o, patience: patience, now: time.Now,
+		dir: dir, options: o, patience: patience, comeBack: comeBack, now: time.Now,
 		turn: make(chan struct{}, 1), pins: map[ID]struct{}{}, locks: map[string]string{},
 	}
 	_, _ = rand.Read(s.id[:]) // never fails: see crypto/rand
 	return s
 }
 
-// maxHolders is how many holders may end under one call before the call is thought to be the reason.
-const maxHolders = 16
-
 // do calls f with a session, and again with the next holder's when the holder ends under it.
 func (s *lastingSession) do(ctx context.Context, f func(w *way) error) error {
-	for range maxHolders {
+	for {
 		w, err := s.find(ctx)
 		if err != nil {
 			return err
@@ -60,7 +58,6 @@ func (s *lastingSession) do(ctx context.Context, f func(w *way) error) error {
 		}
 		s.lose(w)
 	}
-	return fmt.Errorf("%s: %d holders ended one after another: %w", s.dir, maxHolders, ErrHeld)
 }
 
 // ask is do for calls that return something.
@@ -86,14 +83,19 @@ func (s *lastingSession) find(ctx context.Context) (*way, error) {
 	if w, err := s.present(); w != nil || err != nil {
 		return w, err
 	}
-	w, err := s.connect(ctx)
-	if err != nil {
-		return nil, err
+	for {
+		w, err := s.connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		err = s.adopt(ctx, w)
+		if err == nil {
+			return w, nil
+		}
+		if err = errors.Join(err, w.end()); !errors.Is(err, wire.ErrConnLost) {
+			return nil, err
+		}
 	}
-	if err := s.adopt(ctx, w); err != nil {
-		return nil, errors.Join(err, w.end())
-	}
-	return w, nil
 }
 
 func (s *lastingSession) present() (*way, error) {
