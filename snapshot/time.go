@@ -32,7 +32,7 @@ var timeForms = []struct {
 // count back from now. For a snapshot's name, which means exactly that one snapshot, exact is true and at is the
 // local time it shows.
 //
-// Local times are those of zone. Clock changes: what comes twice is the later one, what is skipped is moved forward
+// Local times are those of zone, and so is the result. Clock changes: what comes twice is the later one, what is skipped is moved forward
 // by the length of the gap. Errors: *TimeError.
 func ParseTime(s string, now time.Time, zone *time.Location) (at time.Time, exact bool, err error) {
 	if rest, found := strings.CutPrefix(s, "-"); found {
@@ -55,7 +55,7 @@ func ParseTime(s string, now time.Time, zone *time.Location) (at time.Time, exac
 		}
 	}
 	if at, ok := parseRFC3339(s); ok {
-		return at, false, nil
+		return at.In(zone), false, nil
 	}
 	return at, false, &TimeError{s, "want a snapshot's name, 2026-11-22, 2026-11-22T03:15, 2026-11-22T03:15:07, RFC 3339, or -3d"}
 }
