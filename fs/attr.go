@@ -34,7 +34,7 @@ func (s *server) attr(out *fuse.Attr, id uint64, n *node) {
 	out.Ctime, out.Ctimensec = uint64(e.Ctime.Sec), e.Ctime.Nsec
 	switch e.Type {
 	case snapshot.TypeFile:
-		out.Size, out.Blocks = uint64(e.Size), s.blocks(n)
+		out.Size, out.Blocks = uint64(e.Size), blocks(e)
 	case snapshot.TypeSymlink:
 		out.Size = uint64(len(e.Target))
 	case snapshot.TypeDir:
@@ -44,26 +44,13 @@ func (s *server) attr(out *fuse.Attr, id uint64, n *node) {
 	}
 }
 
-// maxCounted bounds the items looked at for one file's blocks: a page of the list, in general.
-const maxCounted = 512
-
-// blocks counts data, not holes: cp and tar look for holes only in files with fewer blocks than bytes. Of a list too
-// long to count, what was not seen is taken for data.
-func (s *server) blocks(n *node) uint64 {
-	data, seen := n.Size, 0
-	count := func(_ int64, it snapshot.Item) bool {
-		if it.ID.IsZero() {
+// blocks counts data, not holes: cp and tar look for holes only in files with fewer blocks than bytes.
+func blocks(e *snapshot.Entry) uint64 {
+	data := e.Size - e.Content.Holes
+	for i := range e.Content.Items {
+		if it := &e.Content.Items[i]; it.ID.IsZero() {
 			data -= it.Length
 		}
-		seen++
-		return seen < maxCounted
-	}
-	if n.Content.List.IsZero() {
-		for _, it := range n.Content.Items {
-			count(0, it)
-		}
-	} else {
-		_ = n.Items(s.ctx, n.Entry, 0, count) // a damaged list is told when the file is read
 	}
 	return uint64((data + statBlock - 1) / statBlock)
 }

@@ -25,7 +25,7 @@ type Options struct {
 	Snapshots  []store.ID // only these; empty: all
 	AllowOther bool       // let other users in, as far as modes, ACLs and the source's parents allow
 	Xattrs     string     // XattrsOn, XattrsOff, XattrsAuto ("" is auto)
-	Cache      int64      // bytes for decoded pages and frames; 0: 48 MiB in all. A third is used here, for pages
+	Cache      int64      // bytes for what is decoded; 0: 48 MiB. Give StoreCache of it to store.Options.Cache
 	UID, GID   *uint32    // show this owner for everything; ACLs are not shown then
 	Umask      *uint32    // take these bits from every mode
 	NonEmpty   bool       // mount over a directory that holds something
@@ -84,18 +84,33 @@ func mount(ctx context.Context, src source, dir string, o Options) (*Mount, erro
 	return m, nil
 }
 
+// StoreCache is the part of Options.Cache that the store should have: small files and pages as stored lie in its
+// frames. The rest is for decoded pages and large chunks.
+func StoreCache(cache int64) int64 {
+	if cache <= 0 {
+		cache = defaultCache
+	}
+	return cache / 3
+}
+
+// split shares out the cache.
+func (how *settings) split(cache int64) {
+	how.pageBytes = StoreCache(cache)
+	how.chunkBytes = max(StoreCache(cache), minChunkBytes)
+}
+
+// minChunkBytes are enough to read one file ahead.
+const minChunkBytes = 8 << 20
+
 // settle turns options into settings.
 func settle(o *Options, v *view) (settings, error) {
 	how := settings{
-		owner:     uint32(os.Geteuid()),
-		group:     uint32(os.Getegid()),
-		uid:       o.UID,
-		gid:       o.GID,
-		pageBytes: defaultPages,
+		owner: uint32(os.Geteuid()),
+		group: uint32(os.Getegid()),
+		uid:   o.UID,
+		gid:   o.GID,
 	}
-	if o.Cache > 0 {
-		how.pageBytes = o.Cache / 3
-	}
+	how.split(o.Cache)
 	if o.UID != nil {
 		how.owner = *o.UID
 	}
@@ -143,6 +158,7 @@ func (m *Mount) start(o *Options, storeDir string) error {
 func (m *Mount) serve() {
 	m.fuse.Serve()
 	m.cancel()
+	m.core.chunks.close()
 	close(m.ended)
 }
 

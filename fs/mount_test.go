@@ -143,7 +143,9 @@ func TestFaithful(t *testing.T) {
 			t.Errorf("differs:\n%s", out)
 		}
 	})
-	t.Run("diff", func(t *testing.T) { run(t, "diff", "-r", "--no-dereference", "-x", "fifo", "-x", "char", "-x", "block", src, mnt) })
+	t.Run("diff", func(t *testing.T) {
+		run(t, "diff", "-r", "--no-dereference", "-x", "fifo", "-x", "char", "-x", "block", src, mnt)
+	})
 	t.Run("tar", func(t *testing.T) {
 		needTool(t, "tar")
 		tarball := filepath.Join(t.TempDir(), "x.tar")

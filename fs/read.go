@@ -35,6 +35,7 @@ type stream struct {
 // piece is a part of a chunk, or of a hole if id is zero.
 type piece struct {
 	id       store.ID
+	length   int64 // of the whole chunk
 	from, to int64 // within the chunk
 }
 
@@ -55,41 +56,61 @@ func (s *server) Read(_ <-chan struct{}, in *fuse.ReadIn, _ []byte) (fuse.ReadRe
 	if off < 0 || size <= 0 {
 		return fuse.ReadResultData(nil), fuse.OK
 	}
-	data, err := s.read(in.NodeId, &n, off, size)
+	r, err := s.read(in.NodeId, &n, off, size)
 	if err != nil {
 		return nil, s.fail("read", in.NodeId, err)
 	}
-	if len(data) == 1 {
-		return fuse.ReadResultData(data[0]), fuse.OK
-	}
-	return fuse.ReadResultVector(data), fuse.OK
+	return r, fuse.OK
 }
 
 // read returns size bytes of a file in pieces.
-func (s *server) read(id uint64, n *node, off, size int64) ([][]byte, error) {
+func (s *server) read(id uint64, n *node, off, size int64) (*reply, error) {
 	pieces, err := s.pieces(id, n, off, size)
 	if err != nil {
 		return nil, err
 	}
-	data := make([][]byte, 0, len(pieces))
+	r := &reply{cache: s.chunks, data: make([][]byte, 0, len(pieces)), size: int(size)}
 	for _, p := range pieces {
-		if p.id.IsZero() {
-			data = appendZeros(data, p.to-p.from)
-			continue
-		}
-		chunk, err := s.src.Get(s.ctx, store.KindChunk, p.id)
-		if err != nil {
+		if err := s.append(r, p); err != nil {
+			r.Done()
 			return nil, err
 		}
-		if p.to > int64(len(chunk)) {
-			return nil, errShortChunk
-		}
-		data = append(data, chunk[p.from:p.to])
 	}
-	if len(data) > maxPieces {
-		return [][]byte{joined(data, size)}, nil
+	if len(r.data) > maxPieces {
+		joined, _ := r.Bytes(make([]byte, 0, size))
+		r.data = [][]byte{joined}
 	}
-	return data, nil
+	return r, nil
+}
+
+// append adds a piece to a reply.
+func (s *server) append(r *reply, p piece) error {
+	if p.id.IsZero() {
+		r.data = appendZeros(r.data, p.to-p.from)
+		return nil
+	}
+	data, err := s.chunk(r, p)
+	if err != nil {
+		return err
+	}
+	if p.to > int64(len(data)) {
+		return errShortChunk
+	}
+	r.data = append(r.data, data[p.from:p.to])
+	return nil
+}
+
+// chunk returns a chunk's bytes, valid until the reply is done.
+func (s *server) chunk(r *reply, p piece) ([]byte, error) {
+	if p.length < largeChunk {
+		return s.src.Get(s.ctx, store.KindChunk, p.id)
+	}
+	ch, err := s.chunks.get(p.id, p.length)
+	if err != nil {
+		return nil, err
+	}
+	r.chunks = append(r.chunks, ch)
+	return ch.data, nil
 }
 
 var errShortChunk = errors.New("chunk is shorter than its file says")
@@ -103,38 +124,26 @@ func appendZeros(data [][]byte, n int64) [][]byte {
 	return data
 }
 
-func joined(data [][]byte, size int64) []byte {
-	buf := make([]byte, 0, size)
-	for _, d := range data {
-		buf = append(buf, d...)
-	}
-	return buf
-}
-
-// pieces finds what a read needs, and has the store fetch what will be needed next: the other chunks of the request,
-// and when the file is read in sequence those that follow.
+// pieces finds what a read needs, and starts to read what will be needed next: the other chunks of the request, and
+// when the file is read in sequence those that follow.
 func (s *server) pieces(id uint64, n *node, off, size int64) ([]piece, error) {
 	end := off + size
 	if items := n.Content.Items; len(items) == 1 && items[0].Length >= end {
-		return []piece{{items[0].ID, off, end}}, nil
+		return []piece{{items[0].ID, items[0].Length, off, end}}, nil
 	}
 	was, now := s.sequence(id, n, off, end)
 	var pieces []piece
-	var soon []store.ID
 	err := n.Items(s.ctx, n.Entry, off, func(at int64, it snapshot.Item) bool {
 		if at < end {
-			pieces = append(pieces, piece{it.ID, max(off-at, 0), min(end-at, it.Length)})
+			pieces = append(pieces, piece{it.ID, it.Length, max(off-at, 0), min(end-at, it.Length)})
 		}
-		if !it.ID.IsZero() && at > off && at >= was.ahead && at < now.ahead {
-			soon = append(soon, it.ID)
+		if it.Length >= largeChunk && !it.ID.IsZero() && at > off && at >= was.ahead && at < now.ahead {
+			s.chunks.ahead(it.ID, it.Length)
 		}
 		return at+it.Length < max(end, now.ahead)
 	})
 	if err == nil && covered(pieces) != size {
 		err = errShortList
-	}
-	if len(soon) > 0 {
-		s.src.Prefetch(store.KindChunk, soon...)
 	}
 	return pieces, err
 }

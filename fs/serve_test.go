@@ -80,9 +80,9 @@ func serveJob(text string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("ready")
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
+	fmt.Println("ready")
 	go func() {
 		<-stop
 		m.Close()

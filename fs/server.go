@@ -17,7 +17,7 @@ type source interface {
 	snapshot.Source
 	State(ctx context.Context) (*store.State, error)
 	PageKey() [32]byte
-	Prefetch(kind store.Kind, ids ...store.ID)
+	GetInto(ctx context.Context, kind store.Kind, id store.ID, dst []byte) ([]byte, error)
 	Pin(ctx context.Context, snapshots ...store.ID) error
 	Dir() string
 }
@@ -30,7 +30,7 @@ const (
 	keptParents = 4096
 	keptStreams = 64
 
-	defaultPages = 16 << 20 // bytes of decoded pages
+	defaultCache = 48 << 20 // Options.Cache
 )
 
 // forever is a timeout in seconds: what is in a snapshot never changes, and of what does the kernel is told.
@@ -52,21 +52,23 @@ type server struct {
 	nodes   *lru[uint64, node]
 	parents *lru[uint64, uint32] // of directories: position of the directory above
 	streams *lru[uint64, stream] // of files read in sequence
+	chunks  *chunkCache
 	report  *reporter
 }
 
 // settings is what Options come to.
 type settings struct {
-	owner     uint32 // of the server's own directories
-	group     uint32
-	uid, gid  *uint32
-	umask     uint32
-	xattrs    bool
-	acls      bool // the kernel enforces ACLs
-	hideACLs  bool // they speak of other owners than those shown
-	stricter  bool // files with ACLs get the mode that allows no more than the ACL
-	enclosed  bool // snapshot directories are no more open than the directories above their source
-	pageBytes int64
+	owner      uint32 // of the server's own directories
+	group      uint32
+	uid, gid   *uint32
+	umask      uint32
+	xattrs     bool
+	acls       bool // the kernel enforces ACLs
+	hideACLs   bool // they speak of other owners than those shown
+	stricter   bool // files with ACLs get the mode that allows no more than the ACL
+	enclosed   bool // snapshot directories are no more open than the directories above their source
+	pageBytes  int64
+	chunkBytes int64
 }
 
 func newServer(ctx context.Context, src source, v *view, show filter, how settings, log *slog.Logger) *server {
@@ -80,6 +82,7 @@ func newServer(ctx context.Context, src source, v *view, show filter, how settin
 		nodes:         newLRU[uint64, node](keptNodes),
 		parents:       newLRU[uint64, uint32](keptParents),
 		streams:       newLRU[uint64, stream](keptStreams),
+		chunks:        newChunkCache(ctx, src, how.chunkBytes),
 		report:        newReporter(log),
 	}
 	s.view.Store(v)

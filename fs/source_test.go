@@ -23,10 +23,9 @@ type memStore struct {
 	*snapshottest.Blobs
 	dir string
 
-	mu        sync.Mutex
-	state     store.State
-	pinned    []store.ID
-	prefetchs int
+	mu     sync.Mutex
+	state  store.State
+	pinned []store.ID
 }
 
 var testPageKey = [32]byte{1, 2, 3}
@@ -35,12 +34,6 @@ func newMemStore(dir string) *memStore { return &memStore{Blobs: snapshottest.Ne
 
 func (m *memStore) Dir() string       { return m.dir }
 func (m *memStore) PageKey() [32]byte { return testPageKey }
-
-func (m *memStore) Prefetch(_ store.Kind, ids ...store.ID) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.prefetchs += len(ids)
-}
 
 func (m *memStore) State(context.Context) (*store.State, error) {
 	m.mu.Lock()

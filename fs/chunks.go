@@ -1,0 +1,220 @@
+package fs
+
+import (
+	"container/list"
+	"context"
+	"math/bits"
+	"runtime"
+	"sync"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"snapfs/store"
+)
+
+// largeChunk is the size from which chunks are read here and not through the store's cache of frames: they are needed
+// once, in sequence, and their memory is used again at once instead of being left to the collector (which, at 800 MB/s,
+// doubled the memory of a mount).
+const largeChunk = 128 << 10
+
+// chunkCache reads large chunks into buffers of its own, ahead of who reads in sequence. A chunk stays valid while
+// somebody holds it. Safe for concurrent use.
+type chunkCache struct {
+	ctx    context.Context
+	src    source
+	budget int64 // bytes of chunks kept that nobody holds
+
+	workers chan struct{}  // places of chunks being fetched ahead
+	running sync.WaitGroup // fetches ahead
+
+	mu     sync.Mutex
+	used   int64
+	byID   map[store.ID]*chunk
+	order  list.List        // of *chunk, most recent first
+	free   map[int][][]byte // by class: spare buffers
+	closed bool
+}
+
+// chunk is a chunk in memory or on its way there.
+type chunk struct {
+	id     store.ID
+	place  *list.Element
+	ready  chan struct{} // closed when data or err is set
+	buf    []byte
+	holds  int
+	failed bool
+
+	data []byte
+	err  error
+}
+
+func newChunkCache(ctx context.Context, src source, budget int64) *chunkCache {
+	return &chunkCache{
+		ctx: ctx, src: src, budget: budget,
+		workers: make(chan struct{}, max(runtime.GOMAXPROCS(0), 2)),
+		byID:    map[store.ID]*chunk{},
+		free:    map[int][][]byte{},
+	}
+}
+
+// get returns a chunk of so many bytes, held for the caller, who must release it.
+func (c *chunkCache) get(id store.ID, size int64) (*chunk, error) {
+	ch, mine := c.hold(id, size, true)
+	if mine {
+		c.load(ch)
+	}
+	<-ch.ready
+	if ch.err != nil {
+		c.release(ch)
+		return nil, ch.err
+	}
+	return ch, nil
+}
+
+// ahead starts to read a chunk unless it is there or on its way, or what is held already takes all room.
+func (c *chunkCache) ahead(id store.ID, size int64) {
+	ch, mine := c.hold(id, size, false)
+	if !mine {
+		return
+	}
+	go func() { // counted in running
+		defer c.running.Done()
+		c.workers <- struct{}{}
+		c.load(ch)
+		<-c.workers
+		c.release(ch)
+	}()
+}
+
+// close waits for what is read ahead.
+func (c *chunkCache) close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.running.Wait()
+}
+
+// hold returns the chunk, held, and whether the caller has to load it. For a read ahead (now is false) it holds only
+// chunks that have to be loaded and for which there is room.
+func (c *chunkCache) hold(id store.ID, size int64, now bool) (ch *chunk, mine bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ch := c.byID[id]; ch != nil {
+		if now {
+			ch.holds++
+		}
+		c.order.MoveToFront(ch.place)
+		return ch, false
+	}
+	c.evict(int64(1) << classOf(size))
+	if !now {
+		if c.closed || c.used+int64(1)<<classOf(size) > c.budget {
+			return nil, false
+		}
+		c.running.Add(1)
+	}
+	c.used += int64(1) << classOf(size)
+	ch = &chunk{id: id, ready: make(chan struct{}), holds: 1, buf: c.buffer(size)}
+	ch.place = c.order.PushFront(ch)
+	c.byID[id] = ch
+	return ch, true
+}
+
+// load reads the chunk. Only its finder does.
+func (c *chunkCache) load(ch *chunk) {
+	ch.data, ch.err = c.src.GetInto(c.ctx, store.KindChunk, ch.id, ch.buf)
+	if ch.err != nil {
+		c.discard(ch)
+	}
+	close(ch.ready)
+}
+
+// discard forgets a chunk that could not be read: the next reader tries again.
+func (c *chunkCache) discard(ch *chunk) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.byID, ch.id)
+	c.order.Remove(ch.place)
+	ch.failed = true
+}
+
+func (c *chunkCache) release(ch *chunk) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ch.holds--
+	if ch.failed && ch.holds == 0 {
+		c.reuse(ch)
+	}
+	c.evict(0)
+}
+
+// evict makes room for so many bytes, as far as chunks are not held. Needs mu.
+func (c *chunkCache) evict(room int64) {
+	for e := c.order.Back(); e != nil && c.used+room > c.budget; {
+		ch := e.Value.(*chunk)
+		e = e.Prev()
+		if ch.holds > 0 {
+			continue
+		}
+		c.order.Remove(ch.place)
+		delete(c.byID, ch.id)
+		c.reuse(ch)
+	}
+}
+
+// maxSpare bounds the spare buffers of a class.
+const maxSpare = 4
+
+// reuse takes a buffer back. Needs mu.
+func (c *chunkCache) reuse(ch *chunk) {
+	class := classOf(int64(len(ch.buf)))
+	c.used -= int64(1) << class
+	if len(c.free[class]) < maxSpare {
+		c.free[class] = append(c.free[class], ch.buf)
+	}
+	ch.buf, ch.data = nil, nil
+}
+
+// buffer returns a spare or new buffer with room for size bytes. Needs mu.
+func (c *chunkCache) buffer(size int64) []byte {
+	class := classOf(size)
+	if spare := c.free[class]; len(spare) > 0 {
+		c.free[class] = spare[:len(spare)-1]
+		return spare[len(spare)-1]
+	}
+	return make([]byte, 1<<class)
+}
+
+// classOf is the power of two that has room for size bytes.
+func classOf(size int64) int { return bits.Len64(uint64(size - 1)) }
+
+// reply is the answer to a read: the chunks themselves, held until the kernel has them.
+type reply struct {
+	cache  *chunkCache
+	chunks []*chunk
+	data   [][]byte
+	size   int
+}
+
+// Size is the number of bytes.
+func (r *reply) Size() int { return r.size }
+
+// Slices gives the pieces, which are written without being copied together.
+func (r *reply) Slices() ([][]byte, fuse.Status) { return r.data, fuse.OK }
+
+// Bytes copies the pieces together.
+func (r *reply) Bytes(buf []byte) ([]byte, fuse.Status) {
+	buf = buf[:0]
+	for _, d := range r.data {
+		buf = append(buf, d...)
+	}
+	return buf, fuse.OK
+}
+
+// Done lets the chunks go.
+func (r *reply) Done() {
+	for _, ch := range r.chunks {
+		r.cache.release(ch)
+	}
+	r.chunks = nil
+}
