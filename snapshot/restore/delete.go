@@ -29,7 +29,7 @@ func (r *run) sweep(l *level) {
 		}
 		before := r.count.deleted.Load()
 		for _, name := range doomed {
-			r.removeTree(f, name, l.chosen)
+			r.removeTree(f, name, l.chosen, l.ignore)
 		}
 		more = more && r.count.deleted.Load() > before
 	}
@@ -37,8 +37,10 @@ func (r *run) sweep(l *level) {
 
 // toRemove lists names that the snapshot does not have; more says that there may be others.
 func (r *run) toRemove(l *level, fd int) (names []string, more bool, err error) {
-	rel := l.folder.rel()
-	deletes := r.Delete && r.dest.only == nil && !r.dest.upper(rel) && !r.keep.unreadable[r.dest.source(rel)]
+	deletes := !r.spares(l, fd)
+	if deletes && r.keep.ignores {
+		l.ignore = r.withIgnoreFiles(l.ignore, l.dir, r.dest.source(l.folder.rel()))
+	}
 	limit := namesAtOnce
 	if r.DryRun {
 		limit = int(^uint(0) >> 1)
@@ -101,11 +103,12 @@ type doomed struct {
 	gone   int      // removed of names
 	kept   bool     // something in it stays
 	chosen bool     // by Include
+	ignore *snapshot.Matcher
 }
 
 // removeTree removes a name and all below it, but for what the keeper keeps, other file systems, and what Include does not choose.
-func (r *run) removeTree(parent *folder, name string, chosen bool) {
-	stack := []*doomed{{folder: parent, names: []string{name}, chosen: chosen}}
+func (r *run) removeTree(parent *folder, name string, chosen bool, ignore *snapshot.Matcher) {
+	stack := []*doomed{{folder: parent, names: []string{name}, chosen: chosen, ignore: ignore}}
 	for r.ctx.Err() == nil {
 		d := stack[len(stack)-1]
 		if len(d.names) > 0 {
@@ -182,7 +185,7 @@ func (r *run) staysHere(d *doomed, name string, st *unix.Statx_t) (chosen, stays
 		return false, true
 	}
 	rel := d.folder.below(name)
-	if r.keep.keeps(r.dest.source(rel), r.path(d.folder, name), st) {
+	if r.keep.keeps(r.dest.source(rel), r.path(d.folder, name), st, d.ignore) {
 		return false, true
 	}
 	if r.chooser.all() {
@@ -204,7 +207,11 @@ func (r *run) removeInside(d *doomed, parent int, name string, chosen bool) *doo
 		unix.Close(fd)
 		return d.keep(r, name, err)
 	}
-	below := &doomed{folder: f, chosen: chosen}
+	if _, err := statat(fd, cacheTag); err == nil && r.keep.caches {
+		r.folders.close(f)
+		return d.keep(r, name, nil)
+	}
+	below := &doomed{folder: f, chosen: chosen, ignore: d.ignore}
 	r.refill(below)
 	return below
 }
@@ -263,7 +270,7 @@ func (r *run) clearDir(f *folder, dir int, name string) error {
 	if !r.Delete {
 		return ErrNotEmpty
 	}
-	r.removeTree(f, name, true)
+	r.removeTree(f, name, true, nil)
 	if _, err := statat(dir, name); !notThere(err) {
 		return ErrNotEmpty
 	}

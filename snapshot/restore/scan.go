@@ -23,7 +23,8 @@ type level struct {
 	chosen bool // by Include, or no such patterns
 	from   string
 	batch  []snapshot.Found
-	last   bool // nothing follows batch
+	last   bool              // nothing follows batch
+	ignore *snapshot.Matcher // what ignore files here and above said, for Delete
 }
 
 // job is a name, not a directory, to be restored by a worker.
@@ -43,7 +44,7 @@ func (j *job) rank() uint32 { return j.entry.Position &^ snapshot.LinkBit }
 // scan ends early when the run does.
 func (r *run) scan(windows chan<- *window) {
 	d := r.dest
-	top := &level{folder: d.top, dir: d.dir, chosen: r.chooser.include == nil}
+	top := &level{folder: d.top, dir: d.dir, chosen: r.chooser.include == nil, ignore: r.ignoresAbove()}
 	if d.only != nil {
 		top.batch, top.last, top.chosen = []snapshot.Found{*d.only}, true, true
 	} else if d.top.state == present {
@@ -115,7 +116,7 @@ func goodName(name string) bool {
 // visitDir makes the directory unless it is only on the way to what an Include pattern may choose.
 func (r *run) visitDir(l *level, found snapshot.Found, chosen bool) *level {
 	f := newFolder(l.folder, found.Name, found, chosen)
-	below := &level{folder: f, dir: found, chosen: chosen}
+	below := &level{folder: f, dir: found, chosen: chosen, ignore: l.ignore}
 	if chosen {
 		r.count.entries.Add(1)
 		r.ensure(f)

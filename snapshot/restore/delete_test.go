@@ -1,0 +1,175 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"snapfs/snapshot"
+)
+
+// paths lists everything below dir.
+func paths(t testing.TB, dir string) string {
+	t.Helper()
+	var out []string
+	_ = filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+		ok(t, err)
+		if p != dir {
+			out = append(out, strings.TrimPrefix(p, dir+"/"))
+		}
+		return nil
+	})
+	sort.Strings(out)
+	return strings.Join(out, " ")
+}
+
+func TestDelete(t *testing.T) {
+	src := t.TempDir()
+	write(t, src+"/keep/a", []byte("a"), 0o644)
+	write(t, src+"/top", []byte("t"), 0o644)
+	write(t, src+"/ign/.gitignore", []byte("*.o\n/built/\n"), 0o644)
+	write(t, src+"/cache/CACHEDIR.TAG", []byte("Signature: 8a477f597d28d172789f06886806bc55"), 0o644)
+	const always = "cache cache/CACHEDIR.TAG ign ign/.gitignore keep keep/a top"
+	for _, c := range []struct {
+		name   string
+		change func(*snapshot.Manifest)
+		opts   Options
+		extra  []string // made in the destination before
+		left   []string // of extra, and directories they stand in
+	}{
+		{name: "plain", extra: []string{"x", "keep/b", "old/deep/er/f", "cache/c"}},
+		{name: "not asked for", opts: Options{DryRun: true}, extra: []string{"x", "old/f"}, left: []string{"x", "old", "old/f"}},
+		{name: "excluded", change: func(m *snapshot.Manifest) { m.Excludes = []string{"*.tmp", "/old/precious", src + "/keep/here"} },
+			extra: []string{"x.tmp", "old/precious/f", "old/other", "keep/here", "keep/deep/y.tmp", "here"},
+			left:  []string{"x.tmp", "old", "old/precious", "old/precious/f", "keep/here", "keep/deep", "keep/deep/y.tmp"}},
+		{name: "unreadable then", change: func(m *snapshot.Manifest) {
+			m.Errors = []snapshot.FileError{{Path: src + "/secret"}, {Path: src + "/keep"}, {Path: src + "/old/bad"}}
+			m.ErrorCount = 3
+		}, extra: []string{"secret/f", "keep/b", "old/bad", "old/good"}, left: []string{"secret", "secret/f", "keep/b", "old", "old/bad"}},
+		{name: "ignore files", change: func(m *snapshot.Manifest) { m.IgnoreFiles = true },
+			extra: []string{"ign/x.o", "ign/sub/y.o", "ign/built/z", "x.o", "ign/x.c"},
+			left:  []string{"ign/x.o", "ign/sub", "ign/sub/y.o", "ign/built", "ign/built/z"}},
+		{name: "caches", change: func(m *snapshot.Manifest) { m.ExcludeCaches = true },
+			extra: []string{"cache/c", "other/CACHEDIR.TAG", "other/c", "x"}, left: []string{"cache/c", "other", "other/CACHEDIR.TAG", "other/c"}},
+		{name: "large files", change: func(m *snapshot.Manifest) { m.ExcludeLargerThan = 3 },
+			extra: []string{"x", "keep/long-content"}, left: []string{"keep/long-content"}},
+		{name: "included", opts: Options{Include: []string{"*.x"}}, extra: []string{"a.x", "b.y", "keep/c.x", "old/d.x", "old/e"},
+			left: []string{"b.y", "old", "old/e", "cache", "ign", "keep", "keep/a", "top"}},
+		{name: "not chosen", opts: Options{Exclude: []string{"/keep"}}, extra: []string{"keep/b", "x"}, left: []string{"keep/b"}},
+		{name: "below a path", opts: Options{Path: "keep"}, extra: []string{"x"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			blobs := newBlobs()
+			tree := open(t, blobs, take(t, blobs, src, c.change))
+			dst := t.TempDir()
+			mustRun(t, blobs, tree, Options{To: dst, Path: c.opts.Path})
+			for _, p := range c.extra {
+				write(t, dst+"/"+p, []byte(p), 0o644)
+			}
+			o := c.opts
+			o.To, o.Delete = dst, true
+			if c.name == "not asked for" {
+				o = Options{To: dst}
+			}
+			before := paths(t, dst)
+			o.DryRun = true
+			dry := mustRun(t, blobs, tree, o)
+			if paths(t, dst) != before {
+				t.Fatal("a dry run changed something")
+			}
+			o.DryRun = false
+			res := mustRun(t, blobs, tree, o)
+			if res.Deleted != dry.Deleted {
+				t.Errorf("%d deleted, %d announced", res.Deleted, dry.Deleted)
+			}
+			want := append(strings.Fields(always), c.left...)
+			if c.opts.Path != "" {
+				want = []string{"a"}
+			}
+			sort.Strings(want)
+			uniq := want[:0]
+			for i, w := range want {
+				if i == 0 || w != want[i-1] {
+					uniq = append(uniq, w)
+				}
+			}
+			if got := paths(t, dst); got != strings.Join(uniq, " ") {
+				t.Errorf("left\n%s\nwant\n%s", got, strings.Join(uniq, " "))
+			}
+		})
+	}
+}
+
+func TestDeleteRefused(t *testing.T) {
+	src := t.TempDir()
+	ok(t, os.Mkdir(src+"/empty", 0o755))
+	write(t, src+"/f", []byte("f"), 0o644)
+	blobs := newBlobs()
+	tree := open(t, blobs, take(t, blobs, src, nil))
+	many := open(t, blobs, take(t, blobs, src, func(m *snapshot.Manifest) { m.ErrorCount = 10_001 }))
+	dst := t.TempDir()
+	write(t, dst+"/mine", nil, 0o644)
+	for _, c := range []struct {
+		tree *snapshot.Tree
+		o    Options
+		want error
+	}{
+		{tree, Options{To: "/", Path: "/"}, ErrDeleteRoot},
+		{tree, Options{To: "/../", Path: "/"}, ErrDeleteRoot},
+		{tree, Options{To: dst, Path: "empty"}, ErrDeleteEmpty},
+		{many, Options{To: dst}, ErrDeleteErrors},
+	} {
+		c.o.Delete = true
+		if _, err := Run(context.Background(), blobs, c.tree, c.o); !errors.Is(err, c.want) {
+			t.Errorf("%+v: %v, want %v", c.o, err, c.want)
+		}
+	}
+	if paths(t, dst) != "mine" {
+		t.Error(paths(t, dst))
+	}
+	mustRun(t, blobs, tree, Options{To: dst, Path: "empty", Delete: true, Force: true})
+	if paths(t, dst) != "" {
+		t.Error(paths(t, dst))
+	}
+}
+
+// TestDeleteProtected: protected paths, mounts, several sources.
+func TestDeleteProtected(t *testing.T) {
+	src := t.TempDir()
+	write(t, src+"/home/a/f", []byte("a"), 0o644)
+	write(t, src+"/srv/f", []byte("s"), 0o644)
+	blobs := newBlobs()
+	several := open(t, blobs, take(t, blobs, src, func(m *snapshot.Manifest) { m.Single, m.Paths = false, []string{"/home/a", "/srv"} }))
+	dst := t.TempDir()
+	for _, p := range []string{"home/b/x", "home/a/x", "srv/store/volumes/1", "srv/other/x", "top"} {
+		write(t, dst+"/"+p, nil, 0o644)
+	}
+	left := "home home/a home/a/f home/b home/b/x srv srv/f srv/store srv/store/volumes srv/store/volumes/1 top"
+	o := Options{To: dst, Delete: true, Protect: []string{dst + "/srv/store"}}
+	if os.Geteuid() == 0 {
+		ok(t, os.MkdirAll(dst+"/srv/mnt/in", 0o755))
+		write(t, dst+"/srv/bound/f", nil, 0o644)
+		if err := unix.Mount("none", dst+"/srv/mnt/in", "tmpfs", 0, "size=64k"); err == nil {
+			defer unix.Unmount(dst+"/srv/mnt/in", unix.MNT_DETACH)
+			write(t, dst+"/srv/mnt/in/data", nil, 0o644)
+			write(t, dst+"/srv/mnt/gone", nil, 0o644)
+			left = strings.Replace(left, " srv/store ", " srv/mnt srv/mnt/in srv/mnt/in/data srv/store ", 1)
+		}
+		elsewhere := t.TempDir()
+		write(t, elsewhere+"/precious", nil, 0o644)
+		if err := unix.Mount(elsewhere, dst+"/srv/bound", "", unix.MS_BIND, ""); err == nil {
+			defer unix.Unmount(dst+"/srv/bound", unix.MNT_DETACH)
+			left = strings.Replace(left, " srv/f ", " srv/bound srv/bound/precious srv/f ", 1)
+		}
+	}
+	mustRun(t, blobs, several, o)
+	if got := paths(t, dst); got != left {
+		t.Errorf("left\n%s\nwant\n%s", got, left)
+	}
+}
