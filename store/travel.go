@@ -103,8 +103,10 @@ func fromWire(err error) error {
 		case tagErrorCause:
 			corrupt.Err = errors.New(r.String())
 		case tagErrorMissing:
-			missing.ID = r.ID()
-			out.is = append(out.is, &missing)
+			if b := r.Bytes(); len(b) == len(ID{}) {
+				missing.ID = ID(b)
+				out.is = append(out.is, &missing)
+			}
 		case tagErrorKind:
 			missing.Kind = Kind(r.Uint32())
 		case tagErrorLock:
