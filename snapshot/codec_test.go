@@ -112,6 +112,11 @@ func TestEntriesRoundTrip(t *testing.T) {
 			t.Errorf("got  %+v\nwant %+v", p.entries[i], want)
 		}
 	}
+	written := sink.data
+	writeDir(t, &sink, 2, p.entries) // as a backup does with its parent's
+	if !bytes.Equal(written, sink.data) {
+		t.Error("what was read is not written in the same way")
+	}
 	if got := reencode(t, p, 2); !bytes.Equal(got, sink.data) {
 		t.Errorf("encoded again\n%x\n%x", got, sink.data)
 	}

@@ -26,7 +26,6 @@ const LinkBit uint32 = 1 << 31
 type Tree struct {
 	src      Source
 	pageKey  [32]byte
-	id       store.ID
 	manifest *Manifest
 	cache    *Cache
 }
@@ -40,11 +39,8 @@ func OpenTree(ctx context.Context, src Source, pageKey [32]byte, id store.ID, ca
 	if cache == nil {
 		cache = NewCache(0)
 	}
-	return &Tree{src: src, pageKey: pageKey, id: id, manifest: m, cache: cache}, nil
+	return &Tree{src: src, pageKey: pageKey, manifest: m, cache: cache}, nil
 }
-
-// ID is the snapshot's ID.
-func (t *Tree) ID() store.ID { return t.id }
 
 // PageKey is the key whose hash cuts the store's pages: for writing a directory anew.
 func (t *Tree) PageKey() [32]byte { return t.pageKey }

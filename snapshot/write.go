@@ -22,13 +22,6 @@ func NewDirWriter(sink Sink, pageKey [32]byte, fs uint32) *DirWriter {
 	return &DirWriter{pager: pager{sink: sink, kind: pageDirectory, pageKey: pageKey}, fs: fs}
 }
 
-// Reset makes w ready for another directory, keeping its buffers.
-func (w *DirWriter) Reset(fs uint32) {
-	w.pager.levels = w.pager.levels[:0]
-	w.pager.owners.reset()
-	w.fs, w.last = fs, ""
-}
-
 // Add takes the next entry; e is not kept. What does not belong to its type is not stored (a directory's
 // size, Nlink; of a linked entry all but Name, Type, FS and Inode). Errors: ErrName, ErrOrder, ErrEntry, and the sink's.
 func (w *DirWriter) Add(ctx context.Context, e *Entry) error {
@@ -52,7 +45,7 @@ func (w *DirWriter) Add(ctx context.Context, e *Entry) error {
 }
 
 // Finish puts what is left and returns the root page (zero for an empty directory) and the totals. More than
-// 2^31-1 entries below the directory: ErrTooManyEntries.
+// 2^31-1 entries below the directory: ErrTooManyEntries. The writer is ready for another directory of the file system.
 func (w *DirWriter) Finish(ctx context.Context) (store.ID, Totals, error) {
 	id, sum, err := w.pager.finish(ctx)
 	w.last = ""
@@ -145,6 +138,3 @@ func (w *ContentWriter) Finish(ctx context.Context) (Content, error) {
 	}
 	return c, nil
 }
-
-// Length is the sum of the items added so far.
-func (w *ContentWriter) Length() int64 { return w.length }
