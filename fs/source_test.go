@@ -273,6 +273,7 @@ func attributes(path string) (*snapshot.Entry, error) {
 		Ctime: snapshot.Time{Sec: st.Ctime.Sec, Nsec: st.Ctime.Nsec},
 		Btime: snapshot.Time{Sec: st.Btime.Sec, Nsec: st.Btime.Nsec},
 	}
+	e.Flags = inodeFlags(path, e.Type)
 	var err error
 	switch e.Type {
 	case snapshot.TypeFile:
@@ -282,6 +283,19 @@ func attributes(path string) (*snapshot.Entry, error) {
 		e.Size = int64(len(e.Target))
 	}
 	return e, err
+}
+
+func inodeFlags(path string, t snapshot.Type) uint32 {
+	if t != snapshot.TypeFile && t != snapshot.TypeDir {
+		return 0
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	flags, _ := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	return uint32(flags)
 }
 
 func typeOf(mode uint32) snapshot.Type {
