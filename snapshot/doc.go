@@ -1,10 +1,10 @@
 // Package snapshot is the domain: datasets, manifests, directory trees, references, differences and history.
 //
 // A snapshot is a manifest. It names the root page of a directory; directories name the root pages of
-// directories below them and the chunks of files. All of these are blobs of package store, named by a keyed hash of
-// their bytes, so that what did not change is the same blob in every snapshot, and comparing two subtrees begins
-// with comparing two IDs. This comment specifies the bytes of those blobs; everything marked "on disk; append only" in
-// the code is part of it. The encodings of testdata/frozen never change.
+// directories below them and the chunks of files. All of these are blobs of package store, named by a keyed hash
+// of their bytes, so that what did not change is the same blob in every snapshot, and comparing two subtrees
+// begins with comparing two IDs. This comment specifies the bytes of those blobs; everything marked "on disk;
+// append only" in the code is part of it. The encodings of testdata/frozen never change.
 //
 // # Fields
 //
@@ -15,9 +15,10 @@
 //
 // A uvarint is little-endian base 128, as short as possible. Tags grow strictly within a record. Zero numbers
 // and empty bytes are left out and mean the zero value. So the same values have one encoding, and IDs can be
-// compared. A reader skips an unknown tag, or refuses the record if the critical bit is set ("store needs a newer
-// snapfs"); version 1 sets it nowhere. Signed numbers are zigzag (0, -1, 1, -2 ... stand as 0, 1, 2, 3 ...). A list inside a field is its items
-// one after another, each with a uvarint length before it. Tags, kinds and bits are never reused.
+// compared. A reader skips an unknown tag, or refuses the record if the critical bit is set ("store needs a
+// newer snapfs"); version 1 sets it nowhere. Signed numbers are zigzag (0, -1, 1, -2 ... stand as 0, 1, 2, 3
+// ...). A list inside a field is its items one after another, each with a uvarint length before it. Tags, kinds
+// and bits are never reused.
 //
 // # Pages
 //
@@ -38,27 +39,32 @@
 //	7 linked                       directories: names whose entry is in the link tree
 //	8 holes                        content: the part of bytes that is holes
 //
-// Sums that pass 2^64-1 stand as 2^64-1. Entries never exceed 2^31-1, lengths of content never 2^63-1. A page is believed only if its kind and level, its first key, its
-// last key (below the next branch's first) and all its sums are those the page above stated; the root page of
-// a directory against the totals in the directory's entry, that of content against size and holes of the file, that of a link tree against the manifest's count. So
-// positions and offsets computed from sums are right whenever they are computed at all, and no set of pages leads in circles.
+// Sums that pass 2^64-1 stand as 2^64-1. Entries never exceed 2^31-1, lengths of content never 2^63-1. A page is
+// believed only if its kind and level, its first key, its last key (below the next branch's first) and all its
+// sums are those the page above stated; the root page of a directory against the totals in the directory's
+// entry, that of content against size and holes of the file, that of a link tree against the manifest's count.
+// So positions and offsets computed from sums are right whenever they are computed at all, and no set of pages
+// leads in circles.
 //
 // # Where pages are cut
 //
-// Pages are a function of the set of names (inodes, chunk IDs) alone, not of what else entries hold and not of history. Records
-// are taken in order. With n records in the open page, the next record begins a new page if n = 512, or if n >= 64 and
+// Pages are a function of the set of names (inodes, chunk IDs) alone, not of what else entries hold and not of
+// history. Records are taken in order. With n records in the open page, the next record begins a new page if n =
+// 512, or if n >= 64 and
 //
 //	H(key) >> (7 x level) mod 128 = 0
 //
-// H is the first 8 bytes, little-endian, of BLAKE3 keyed with the store's page key; the key of an entry is its name, of a
-// link record file system (4 bytes) and inode (8 bytes), both little-endian, of a chunk its ID; a hole has none and never begins
-// a page by this rule. A branch has the key of the first record below it. When all records are in and the level has
-// more than one page, the pages' branches form the level above, cut in the same way with the next 7 bits of the same hash; the one page of the
-// highest level is the root. An empty directory has no page at all.
+// H is the first 8 bytes, little-endian, of BLAKE3 keyed with the store's page key; the key of an entry is its
+// name, of a link record file system (4 bytes) and inode (8 bytes), both little-endian, of a chunk its ID; a
+// hole has none and never begins a page by this rule. A branch has the key of the first record below it. When
+// all records are in and the level has more than one page, the pages' branches form the level above, cut in the
+// same way with the next 7 bits of the same hash; the one page of the highest level is the root. An empty
+// directory has no page at all.
 //
-// Expected are about 190 records a page; a change of one name rewrites one page a level, sometimes two (measured:
-// 2.0 of 158 pages with 30,000 names, 3.0 of 328 with 60,000). The hash is keyed because names and IDs may be chosen by
-// others: without the key nobody can make pages that are all as small or as large as can be.
+// Expected are about 190 records a page; a change of one name rewrites one page a level, sometimes two
+// (measured: 2.0 of 158 pages with 30,000 names, 3.0 of 328 with 60,000). The hash is keyed because names and
+// IDs may be chosen by others: without the key nobody can make pages that are all as small or as large as can
+// be.
 //
 // # Entries
 //
@@ -88,29 +94,31 @@
 //	27 owner                   an owner record, where there is no page to hold a table: in manifests
 //	28 holes                   with 21: bytes of the content that are holes
 //
-// Fields that do not belong to the type are refused. A linked entry has only fields 1 to 5: what was linked elsewhere since would
-// otherwise leave a stale twin in a shared page. File systems are rows of the manifest's table: device numbers change when a
-// machine starts again, and unchanged directories must not. The file system of an entry is stored only where one is entered, so that a tree
-// under another index is the same pages.
+// Fields that do not belong to the type are refused. A linked entry has only fields 1 to 5: what was linked
+// elsewhere since would otherwise leave a stale twin in a shared page. File systems are rows of the manifest's
+// table: device numbers change when a machine starts again, and unchanged directories must not. The file system
+// of an entry is stored only where one is entered, so that a tree under another index is the same pages.
 //
 // # Content
 //
-// The content of a regular file is one list of items that covers it: uvarint(length<<1 | hole), and for a chunk its ID of 32 bytes. Lengths are not
-// zero and no two holes touch. Up to four items stand in the entry, more in pages; the number of items alone decides. An empty file has none.
-// A position in a file of terabytes is found by the lengths in the branches, SEEK_HOLE and SEEK_DATA by the holes.
+// The content of a regular file is one list of items that covers it: uvarint(length<<1 | hole), and for a chunk
+// its ID of 32 bytes. Lengths are not zero and no two holes touch. Up to four items stand in the entry, more in
+// pages; the number of items alone decides. An empty file has none. A position in a file of terabytes is found
+// by the lengths in the branches, SEEK_HOLE and SEEK_DATA by the holes.
 //
 // # Link tree
 //
-// The leaves of the link tree hold the records of linked inodes, ordered by file system and inode: entries without
-// name, with field 4 against file system 0, and with the number of names in this snapshot. LinkWriter sorts them with spilling,
-// since they are met in the order of names.
+// The leaves of the link tree hold the records of linked inodes, ordered by file system and inode: entries
+// without name, with field 4 against file system 0, and with the number of names in this snapshot. LinkWriter
+// sorts them with spilling, since they are met in the order of names.
 //
 // # Positions
 //
-// Every name has a position: its rank in preorder, names in byte order, the root 0. It is found without any table: the first
-// entry of a directory at position p has p+1, each next one the position of the last plus 1 plus what is below that. Decoded
-// pages keep these sums, so Tree.At goes down one page a level with a binary search in each. A record of the link tree has its
-// rank there with bit 31 set (LinkBit), the same for all its names. Positions never change, and so serve as inode numbers.
+// Every name has a position: its rank in preorder, names in byte order, the root 0. It is found without any
+// table: the first entry of a directory at position p has p+1, each next one the position of the last plus 1
+// plus what is below that. Decoded pages keep these sums, so Tree.At goes down one page a level with a binary
+// search in each. A record of the link tree has its rank there with bit 31 set (LinkBit), the same for all its
+// names. Positions never change, and so serve as inode numbers.
 //
 // # Manifest
 //
@@ -137,11 +145,13 @@
 //	29, 30 origin              of an import: store, snapshot
 //	31 ignore files, 32 exclude caches, 33 one file system, 34 exclude larger than
 //
-// The summary in a commit fact is what lists show without reading manifests: 1 host, 2 user, 3 paths, 4 parent, 5 and 6 end,
-// 7 UTC offset, 8 entries, 9 bytes, 10 bytes stored, 11 errors, 12 single, 13 has extended attributes, 14 program.
+// The summary in a commit fact is what lists show without reading manifests: 1 host, 2 user, 3 paths, 4 parent,
+// 5 and 6 end, 7 UTC offset, 8 entries, 9 bytes, 10 bytes stored, 11 errors, 12 single, 13 has extended
+// attributes, 14 program.
 //
 // # What is measured
 //
-// On one core: encoding 0.3 us an entry, decoding 0.3 us (10 allocations a page), a lookup among 100,000 names 0.7 us and Tree.At the
-// same when pages are cached. Decoded entries take about 400 bytes each, which the Cache counts.
+// On one core: encoding 0.3 us an entry, decoding 0.3 us (10 allocations a page), a lookup among 100,000 names
+// 0.7 us and Tree.At the same when pages are cached. Decoded entries take about 400 bytes each, which the Cache
+// counts.
 package snapshot
