@@ -299,6 +299,9 @@ func (r *run) ensure(f *folder) bool {
 
 // makeDir makes a folder's directory, in place of something else if need be.
 func (r *run) makeDir(f *folder) {
+	if !f.chosen {
+		r.count.entries.Add(1)
+	}
 	if r.DryRun {
 		f.attrs = true
 		return

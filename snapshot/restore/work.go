@@ -152,11 +152,8 @@ func (r *run) openUp(f *folder, fd int) {
 // folders above of which it was the last.
 func (r *run) done(f *folder) {
 	for ; f != nil && f.pending.Add(-1) == 0; f = f.parent {
-		if r.ctx.Err() == nil && f.state == present && !r.DryRun {
+		if r.ctx.Err() == nil {
 			r.finish(f)
-		}
-		if f.state != unknown && (f.attrs || f.made) && f.parent != nil {
-			r.count.done.Add(1)
 		}
 		if f.parent != nil {
 			r.folders.close(f)
@@ -166,7 +163,16 @@ func (r *run) done(f *folder) {
 
 // finish sets a folder's own attributes, now that nothing below it changes any more.
 func (r *run) finish(f *folder) {
-	if !f.attrs && !f.altered {
+	if f.parent != nil && (f.chosen || f.attrs) {
+		r.count.done.Add(1)
+	}
+	switch {
+	case f.state == absent && f.attrs && f.parent != nil: // dry
+		r.did(f, "", ActionWrite)
+		return
+	case f.state != present:
+		return
+	case !f.attrs && !f.altered:
 		if f.chosen && f.parent != nil {
 			r.did(f, "", ActionEqual)
 		}
@@ -183,7 +189,7 @@ func (r *run) finish(f *folder) {
 }
 
 func (r *run) finishOpen(f *folder, h handle) error {
-	if f.parent == nil {
+	if f.parent == nil && !r.DryRun {
 		r.unmark(h.fd)
 	}
 	if !f.attrs {
@@ -201,7 +207,7 @@ func (r *run) finishOpen(f *folder, h handle) error {
 	if err != nil {
 		return err
 	}
-	s := setter{h: h, cur: currentOf(&st), want: wanted{entry: f.source.Entry, xattrs: xattrs}}
+	s := setter{h: h, cur: currentOf(&st), want: wanted{entry: f.source.Entry, xattrs: xattrs}, dry: r.DryRun}
 	s.cur.bare = f.made && f.parent != nil && !f.parent.hands
 	out, err := s.run()
 	r.count.skipped.Add(out.skipped)
