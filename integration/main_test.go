@@ -1,0 +1,31 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// snapfs is the binary under test.
+var snapfs string
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "snapfs-integration-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	snapfs = filepath.Join(dir, "snapfs")
+	build := exec.Command("go", "build", "-o", snapfs, "./cmd/snapfs")
+	build.Dir = ".."
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building snapfs: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
