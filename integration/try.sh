@@ -62,7 +62,7 @@ same() { # two trees, with everything rsync can see, or their contents and types
 source=${SNAPFS_TRY_SOURCE:-}
 for candidate in /usr/include /usr/share/doc /usr/lib/python3 "$(go env GOROOT 2>/dev/null)/src" /usr/share; do
   [ -n "$source" ] && break
-  if [ -d "$candidate" ] && [ "$(find "$candidate" -xdev -type f 2>/dev/null | head -200 | wc -l)" = 200 ]; then
+  if [ -d "$candidate" ] && [ "$(find "$candidate" -xdev -type f 2>/dev/null | wc -l)" -ge 200 ]; then
     source=$candidate
   fi
 done
@@ -84,7 +84,7 @@ first=$("$snapfs" snapshots --json | grep -o '"name":"[^"]*"' | cut -d'"' -f4)
 sleep 1 # so that the second snapshot has another second in its name
 printf 'second\n' >"$tree/try.txt"
 printf 'new\n' >"$tree/new.txt"
-rm -rf "$(find "$tree" -mindepth 1 -maxdepth 1 -type d | sort | head -1)"
+rm -rf "$(find "$tree" -mindepth 1 -maxdepth 1 -type d | sort | tail -1)"
 step "backup: second snapshot, after a change" quiet backup "$tree" --dataset try
 
 step "mount" quiet mount "$mnt" -d
@@ -94,8 +94,8 @@ step "ls of the mount" show
 [ "$(cat "$mnt/try/latest/try.txt")" = second ] && [ -e "$mnt/try/latest/new.txt" ]
 echo "              both points in time are there: $(ls "$mnt/try" | tr '\n' ' ')"
 
-largest=$(cd "$tree" && find . -type f -printf '%s %p\n' | sort -rn | head -1 | cut -d' ' -f2-)
-step "copy ${largest#./} out of the mount" cp "$mnt/try/latest/$largest" "$dir/copy"
+largest=$(cd "$tree" && find . -type f -printf '%s %P\n' | sort -n | tail -1 | cut -d' ' -f2-)
+step "copy $largest out of the mount" cp "$mnt/try/latest/$largest" "$dir/copy"
 cmp "$dir/copy" "$tree/$largest"
 step "compare the newest snapshot in the mount with the tree" same "$tree" "$mnt/try/latest"
 

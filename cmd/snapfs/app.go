@@ -23,7 +23,8 @@ type program struct {
 	zone   *time.Location
 	global globals
 
-	plainArgs int // how many arguments stood before "--"
+	plainArgs int  // how many arguments stood before "--"
+	stretched bool // a password has been used
 }
 
 // globals are the options every command has.

@@ -12,23 +12,28 @@ import (
 	"snapfs/snapshot"
 )
 
-// entryObject is an entry in JSON. The last three fields are ls -l's.
+// entryObject is an entry in JSON.
 type entryObject struct {
 	Snapshot string `json:"snapshot"`
 	jsonPath
-	Type   string            `json:"type"`
-	Mode   string            `json:"mode"`
-	UID    uint32            `json:"uid"`
-	GID    uint32            `json:"gid"`
-	User   string            `json:"user"`
-	Group  string            `json:"group"`
-	Size   int64             `json:"size"`
-	Mtime  string            `json:"mtime"`
-	Links  uint32            `json:"nlink"`
-	Target string            `json:"target,omitempty"`
-	Btime  *string           `json:"btime,omitempty"`
-	Flags  *[]string         `json:"flags,omitempty"`
-	Xattrs map[string]string `json:"xattrs,omitempty"`
+	Type   string `json:"type"`
+	Mode   string `json:"mode"`
+	UID    uint32 `json:"uid"`
+	GID    uint32 `json:"gid"`
+	User   string `json:"user"`
+	Group  string `json:"group"`
+	Size   int64  `json:"size"`
+	Mtime  string `json:"mtime"`
+	Links  uint32 `json:"nlink"`
+	Target string `json:"target,omitempty"`
+}
+
+// longEntryObject is an entry in the JSON of ls -l.
+type longEntryObject struct {
+	*entryObject
+	Btime  *string           `json:"btime"`
+	Flags  []string          `json:"flags"`
+	Xattrs map[string]string `json:"xattrs"` // values in base64
 }
 
 func newEntryObject(snapshotID, path string, e *snapshot.Entry) *entryObject {
@@ -39,22 +44,20 @@ func newEntryObject(snapshotID, path string, e *snapshot.Entry) *entryObject {
 	}
 }
 
-// addDetails fills in what ls shows only with -l.
-func (o *entryObject) addDetails(ctx context.Context, tree *snapshot.Tree, e *snapshot.Entry) error {
-	btime, flags := "", flagNames(e.Flags)
+func newLongEntryObject(ctx context.Context, tree *snapshot.Tree, o *entryObject, e *snapshot.Entry) (*longEntryObject, error) {
+	long := &longEntryObject{entryObject: o, Flags: flagNames(e.Flags), Xattrs: map[string]string{}}
 	if e.Btime != (snapshot.Time{}) {
-		btime = jsonTime(goTime(e.Btime))
+		btime := jsonTime(goTime(e.Btime))
+		long.Btime = &btime
 	}
-	o.Btime, o.Flags = &btime, &flags
 	xattrs, err := tree.Xattrs(ctx, e)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	o.Xattrs = map[string]string{}
 	for _, x := range xattrs {
-		o.Xattrs[x.Name] = base64.StdEncoding.EncodeToString(x.Value)
+		long.Xattrs[x.Name] = base64.StdEncoding.EncodeToString(x.Value)
 	}
-	return nil
+	return long, nil
 }
 
 func goTime(t snapshot.Time) time.Time { return time.Unix(t.Sec, int64(t.Nsec)) }

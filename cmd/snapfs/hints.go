@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"snapfs/fs"
@@ -33,6 +34,7 @@ var plainHints = []struct {
 	{backup.ErrNewSource, "give another --dataset, or --new-source if this is the same data in another place"},
 	{backup.ErrDatasetNeeded, "give the dataset a name: --dataset NAME"},
 	{backup.ErrDatasetName, "give the dataset a name: --dataset NAME"},
+	{backup.ErrNothingSaved, "are the paths right, and may you read them?"},
 	{backup.ErrEmptyStream, "use --allow-empty if it may be empty"},
 	{restore.ErrOtherHost, "use --force if this machine is to get the other one's files, or --to DIR"},
 	{restore.ErrNoOrigin, "use --to DIR"},
@@ -45,6 +47,10 @@ var plainHints = []struct {
 	{fs.ErrStale, "'snapfs umount --lazy' takes it away"},
 	{fs.ErrNoFUSE, "install the package fuse3 and load the kernel module: modprobe fuse"},
 	{fs.ErrAllowOther, "add a line 'user_allow_other' to /etc/fuse.conf"},
+	{fs.ErrInsideStore, "mount somewhere outside of the store"},
+	{fs.ErrOverStore, "mount somewhere outside of the store"},
+	{fs.ErrAboveStore, "mount somewhere else: the store would be covered by its own mount"},
+	{fs.ErrNotMounted, "'findmnt -t fuse.snapfs' lists the mounts"},
 	{fs.ErrBusy, "end the programs that use it, or use --lazy"},
 }
 
@@ -90,6 +96,13 @@ func typedHints(err error) []string {
 	var locked *store.LockedError
 	if errors.As(err, &locked) {
 		return []string{"try again later, or use --wait"}
+	}
+	var path *snapshot.PathError
+	if errors.As(err, &path) && errors.Is(err, os.ErrNotExist) {
+		return []string{"'snapfs find NAME' and 'snapfs versions DATASET:PATH' tell which snapshots have it"}
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return []string{"run snapfs as a user who may do that, for instance as root"}
 	}
 	var missing *store.MissingError
 	var corrupt *store.CorruptError

@@ -89,12 +89,14 @@ func (l *lister) child(ctx context.Context, at string, f snapshot.Found) error {
 func (l *lister) show(ctx context.Context, at string, f snapshot.Found) error {
 	if l.p.global.json {
 		o := newEntryObject(l.id, at, f.Entry)
-		if l.o.long {
-			if err := o.addDetails(ctx, l.tree, f.Entry); err != nil {
-				return err
-			}
+		if !l.o.long {
+			return l.p.out.object(o)
 		}
-		return l.p.out.object(o)
+		long, err := newLongEntryObject(ctx, l.tree, o, f.Entry)
+		if err != nil {
+			return err
+		}
+		return l.p.out.object(long)
 	}
 	name := path.Base(at)
 	if l.o.recursive {

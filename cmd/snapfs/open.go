@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 
 	"snapfs/snapshot"
 	"snapfs/store"
@@ -25,6 +26,9 @@ func (p *program) withStore(ctx context.Context, job string, fn func(*store.Stor
 	st, err := store.Open(ctx, dir, p.storeOptions(job))
 	if err != nil {
 		return err
+	}
+	if p.stretched {
+		debug.FreeOSMemory() // stretching a password takes memory that is not needed again
 	}
 	defer func() {
 		if closed := st.Close(); err == nil {

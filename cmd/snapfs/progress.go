@@ -26,7 +26,10 @@ type reporter struct {
 	drawn bool      // a progress line is on the terminal
 }
 
-func (p *program) newReporter() *reporter { return &reporter{p: p, started: p.now()} }
+func (p *program) newReporter() *reporter {
+	now := p.now()
+	return &reporter{p: p, started: now, last: now}
+}
 
 // wantsProgress reports whether it is time for the next piece of progress, and for JSON or the terminal.
 func (r *reporter) wantsProgress() (json, line bool) {

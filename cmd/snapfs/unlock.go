@@ -73,6 +73,7 @@ func (f secretFlags) any() bool { return f != secretFlags{} }
 // unlocker finds the secret for an existing store: options, then the environment, then the terminal.
 func (p *program) unlocker(ctx context.Context, slots []store.KeySlot) (store.Secret, error) {
 	secret, found, err := p.givenSecret(ctx)
+	p.stretched = len(secret.Password) > 0
 	if found || err != nil {
 		return secret, err
 	}
@@ -80,6 +81,7 @@ func (p *program) unlocker(ctx context.Context, slots []store.KeySlot) (store.Se
 		return secret, fmt.Errorf("%w: %s has no password, only a key file or an identity opens it", errNoSecret, p.global.store)
 	}
 	secret.Password, err = p.askPassword(ctx, "password for "+p.global.store+": ")
+	p.stretched = true
 	return secret, err
 }
 
