@@ -35,6 +35,7 @@ type way struct {
 	settled <-chan struct{}                                   // new locks wait for it; nil: somebody else sees to that
 	resume  func(ctx context.Context, name, job string) error // takes a lock that the session had before
 	server  *server                                           // of a holder
+	drop    func() error                                      // instead of end, when the holder has ended; nil if this process holds the store
 	end     func() error
 }
 
@@ -100,7 +101,7 @@ func (s *lastingSession) reach(ctx context.Context, stream io.ReadWriteCloser) (
 		var session *remoteSession
 		var bundle *seal.Bundle
 		if session, bundle, err = newRemoteSession(ctx, conn, hello); err == nil {
-			return &way{session: session, bundle: bundle, resume: session.resume, end: session.Close}, nil
+			return &way{session: session, bundle: bundle, resume: session.resume, drop: session.drop, end: session.Close}, nil
 		}
 	}
 	switch {
@@ -136,6 +137,7 @@ func (s *lastingSession) hold(ctx context.Context) (*way, error) {
 	if err != nil {
 		return nil, errors.Join(err, srv.release())
 	}
+	e.lock.last = srv.unlink
 	srv.start(e.bundle, s.comeBack, func(job string) Session { return e.newSession(job) })
 	local := e.newSession(s.options.Job)
 	return &way{

@@ -13,7 +13,10 @@ import (
 var errLocked = errors.New("store is held by another process")
 
 // storeLock is the flock on STORE/lock. The kernel lets it go with the process, however that ends.
-type storeLock struct{ file *os.File }
+type storeLock struct {
+	file *os.File
+	last func() error // called while the lock is still held; may be nil
+}
 
 // takeLock returns errLocked if another process has it. On a read-only file system nobody can write: frozen.
 func takeLock(dir string, files Files) (l *storeLock, frozen bool, err error) {
@@ -24,7 +27,7 @@ func takeLock(dir string, files Files) (l *storeLock, frozen bool, err error) {
 		if err != nil {
 			return nil, true, fmt.Errorf("lock: %w", err)
 		}
-		return &storeLock{file}, true, nil
+		return &storeLock{file: file}, true, nil
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("lock: %w", err)
@@ -46,7 +49,13 @@ func takeLock(dir string, files Files) (l *storeLock, frozen bool, err error) {
 	if err != nil {
 		return nil, false, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())
 	}
-	return &storeLock{file}, false, nil
+	return &storeLock{file: file}, false, nil
 }
 
-func (l *storeLock) release() error { return l.file.Close() }
+func (l *storeLock) release() error {
+	var err error
+	if l.last != nil {
+		err = l.last()
+	}
+	return errors.Join(err, l.file.Close())
+}

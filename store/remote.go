@@ -82,7 +82,7 @@ func (s *remoteSession) Have(ctx context.Context, ids []ID) ([]bool, error) {
 // Put implements Session.
 func (s *remoteSession) Put(ctx context.Context, f Frame) (int64, error) {
 	var grown wire.Number
-	err := s.call(ctx, wire.MethodPut, wirePut(f), &grown)
+	err := s.call(ctx, wire.MethodPut, &wire.Put{Class: uint8(f.Class), Pack: f.Pack}, &grown)
 	return int64(grown.Value), err
 }
 
@@ -258,5 +258,8 @@ func (s *remoteSession) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), byeTimeout)
 	defer cancel()
 	_ = s.call(ctx, wire.MethodBye, &wire.Empty{}, &wire.Empty{})
-	return s.conn.Close()
+	return s.drop()
 }
+
+// drop ends the session without a word, when its holder has ended or is ending.
+func (s *remoteSession) drop() error { return s.conn.Close() }

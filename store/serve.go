@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"net"
@@ -28,6 +29,8 @@ type server struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup
+
+	deserted bool // nobody else was here when it stopped
 
 	mu       sync.Mutex
 	sessions int
@@ -92,22 +95,28 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // stop ends the sessions of others; what is under way is still answered. They find out, and who comes now waits, until
-// release. A socket that is left in place tells the next holder that clients may come back.
+// release.
 func (s *server) stop() error {
 	if s.listener == nil {
 		s.cancel()
 		return nil
 	}
 	s.mu.Lock()
-	clients := s.sessions
+	s.deserted = s.sessions == 0
 	s.mu.Unlock()
 	s.cancel()
 	err := stopAccepting(s.listener)
 	s.work.Wait()
-	if clients == 0 {
-		err = errors.Join(err, os.Remove(filepath.Join(s.dir, socketName)))
-	}
 	return err
+}
+
+// unlink removes the socket just before the store is unlocked. One that had clients stays in place: it tells the next
+// holder that they may come back.
+func (s *server) unlink() error {
+	if s.listener == nil || !s.deserted {
+		return nil
+	}
+	return os.Remove(filepath.Join(s.dir, socketName))
 }
 
 // release lets those go who wait at the socket; the store must have been unlocked.
@@ -152,7 +161,7 @@ func (p *peer) hello(m *wire.Hello) (*wire.Welcome, error) {
 	s.mu.Lock()
 	s.sessions++
 	s.mu.Unlock()
-	s.log.Debug("session begins", "job", m.Job)
+	s.log.Debug("session begins", "session", hex.EncodeToString(m.Session[:]), "job", m.Job, "program", m.Program)
 	return &wire.Welcome{Program: s.program, Bundle: s.bundle.Marshal()}, nil
 }
 

@@ -16,7 +16,11 @@ func handleSession(ctx context.Context, s Session, r *wire.Request) ([][]byte, e
 		})
 	case wire.MethodPut:
 		return answer(r, func(m *wire.Put) (*wire.Number, error) {
-			n, err := s.Put(ctx, storeFrame(m))
+			f, err := storeFrame(m)
+			if err != nil {
+				return nil, err
+			}
+			n, err := s.Put(ctx, f)
 			return &wire.Number{Value: uint64(n)}, err
 		})
 	case wire.MethodLocate:

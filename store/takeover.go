@@ -92,9 +92,10 @@ func (s *lastingSession) find(ctx context.Context) (*way, error) {
 		if err == nil {
 			return w, nil
 		}
-		if err = errors.Join(err, w.end()); !errors.Is(err, wire.ErrConnLost) {
-			return nil, err
+		if !errors.Is(err, wire.ErrConnLost) {
+			return nil, errors.Join(err, w.end())
 		}
+		_ = w.drop()
 	}
 }
 
@@ -144,7 +145,7 @@ func (s *lastingSession) lose(w *way) {
 	}
 	s.mu.Unlock()
 	if mine {
-		_ = w.end() // what is to be said about it was said by the call that lost it
+		_ = w.drop() // what is to be said about it was said by the call that lost it
 	}
 }
 

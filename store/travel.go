@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 
@@ -148,20 +149,13 @@ func storeIDs(ids [][32]byte) []ID {
 	return out
 }
 
-func wirePut(f Frame) *wire.Put {
-	blobs := make([]wire.Blob, len(f.Blobs))
-	for i, b := range f.Blobs {
-		blobs[i] = wire.Blob{Kind: b.Kind, ID: b.ID, Length: b.Length}
+// storeFrame takes the blobs of a frame from its pack, so that the index can never be told of others.
+func storeFrame(p *wire.Put) (Frame, error) {
+	pack, err := volume.ParsePack(p.Pack)
+	if err != nil {
+		return Frame{}, fmt.Errorf("%w: %w", wire.ErrMessage, err)
 	}
-	return &wire.Put{Class: uint8(f.Class), Blobs: blobs, Pack: f.Pack}
-}
-
-func storeFrame(p *wire.Put) Frame {
-	blobs := make([]volume.Blob, len(p.Blobs))
-	for i, b := range p.Blobs {
-		blobs[i] = volume.Blob{Kind: b.Kind, ID: b.ID, Length: b.Length}
-	}
-	return Frame{Class: Class(p.Class), Blobs: blobs, Pack: p.Pack}
+	return Frame{Class: Class(p.Class), Blobs: pack.Blobs, Pack: p.Pack}, nil
 }
 
 func wirePlaces(places []Place) *wire.Places {

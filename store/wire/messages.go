@@ -68,27 +68,14 @@ type Flags struct{ Flags []bool }
 
 func (m *Flags) code(c *coder) { list(c, &m.Flags, 1, c.bool) }
 
-// Put carries a packed frame.
+// Put carries a packed frame; the pack says which blobs are in it.
 type Put struct {
 	Class uint8
-	Blobs []Blob
 	Pack  []byte
-}
-
-// Blob is a row of a frame's blob table.
-type Blob struct {
-	Kind   uint8
-	ID     [32]byte
-	Length uint32
 }
 
 func (m *Put) code(c *coder) {
 	c.u8(&m.Class)
-	list(c, &m.Blobs, 37, func(b *Blob) {
-		c.u8(&b.Kind)
-		c.array32(&b.ID)
-		c.u32(&b.Length)
-	})
 	c.rest(&m.Pack)
 }
 

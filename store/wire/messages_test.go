@@ -25,7 +25,7 @@ func samples() []Message {
 		&Number{Value: 1 << 63},
 		&IDs{IDs: [][32]byte{id, other}},
 		&Flags{Flags: []bool{true, false, true}},
-		&Put{Class: 1, Blobs: []Blob{{Kind: 1, ID: id, Length: 10}, {Kind: 2, ID: other, Length: 1 << 31}}, Pack: []byte("pack")},
+		&Put{Class: 1, Pack: []byte("pack")},
 		&Places{Places: []Place{{Volume: [16]byte{1}, Offset: -1, Stored: 3, Start: 4, Length: 5}, {}}},
 		&Read{Volume: [16]byte{9}, Offset: 1 << 40, Length: 4096},
 		&Commit{Dataset: "d", Snapshot: id, Name: "n", Start: then, Tags: []string{""}, Summary: []byte{0}, Partial: true},
