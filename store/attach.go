@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"net"
 	"path/filepath"
 	"time"
 
@@ -41,6 +41,9 @@ type way struct {
 
 // patience is how long the store may be locked by a process that does not let itself be reached.
 const patience = 10 * time.Second
+
+// slowHolder is after how long people are told for whom they wait.
+const slowHolder = 3 * time.Second
 
 // Pauses between attempts to hold the store or reach its holder.
 const (
@@ -94,7 +97,13 @@ func (s *lastingSession) tryOnce(ctx context.Context) (w *way, reached bool, err
 }
 
 // reach begins a session with the process at the other end.
-func (s *lastingSession) reach(ctx context.Context, stream io.ReadWriteCloser) (*way, error) {
+func (s *lastingSession) reach(ctx context.Context, stream *net.UnixConn) (*way, error) {
+	slow := time.AfterFunc(s.slow, func() {
+		if peer, err := peerOf(stream); err == nil {
+			s.options.Log.Warn("waiting for the process that holds the store", "store", s.dir, "pid", peer.Pid)
+		}
+	})
+	defer slow.Stop()
 	conn, err := wire.NewConn(ctx, stream)
 	if err == nil {
 		hello := wire.Hello{Session: s.id, Job: s.options.Job, Program: s.options.Program}

@@ -120,7 +120,16 @@
 // # One store, many processes
 //
 // Whoever can take the flock on STORE/lock holds the store and serves it on STORE/snapfs.sock to processes of root and
-// of the owner of STORE. A process that cannot take it connects. When the holder ends, each client takes the lock or
-// finds the new holder, and repeats what was under way: every operation may be repeated. The handshake hands a client the
-// bundle of keys (without admin keys): the uid is the credential. Clients read volumes themselves.
+// of the owner of STORE. A process that cannot take it connects. The handshake hands a client the bundle of keys (without
+// admin keys): the uid is the credential. Clients read volumes themselves.
+//
+// The holder binds a new socket and renames it over the old one as soon as it has the lock, before it opens the index, and
+// goes on to listen until the store is closed and unlocked: who connects meanwhile waits, and is let go if it has to look
+// for another holder. A socket that refuses connections was left by a killed process. So only a lock without a
+// socket that answers counts as unreachable, after 10 seconds.
+//
+// When the holder ends, each client takes the lock or finds the new holder, takes its pins and locks again, and
+// repeats what was under way: every operation may be repeated, and a frame whose Put returned is in the kernel, whoever dies.
+// A holder that had clients to the last leaves its socket in place. A new holder that finds one grants locks that
+// clients had at once and new ones only after half a second, by when the clients have come back.
 package store

@@ -97,31 +97,27 @@ func checkPeer(conn *net.UnixConn, dir string) error {
 	if err != nil {
 		return err
 	}
-	peer, err := peerUID(conn)
+	peer, err := peerOf(conn)
 	if err != nil {
 		return fmt.Errorf("socket of the store: %w", err)
 	}
-	if peer != 0 && peer != uid {
-		return fmt.Errorf("user %d: %w", peer, ErrNotOwner)
+	if peer.Uid != 0 && int(peer.Uid) != uid {
+		return fmt.Errorf("user %d: %w", peer.Uid, ErrNotOwner)
 	}
 	return nil
 }
 
-// peerUID asks the kernel who is at the other end.
-func peerUID(conn *net.UnixConn) (int, error) {
+// peerOf asks the kernel who is at the other end.
+func peerOf(conn *net.UnixConn) (cred *unix.Ucred, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	var cred *unix.Ucred
 	var credErr error
 	err = raw.Control(func(fd uintptr) {
 		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	})
-	if err = errors.Join(err, credErr); err != nil {
-		return 0, err
-	}
-	return int(cred.Uid), nil
+	return cred, errors.Join(err, credErr)
 }
 
 // stopAccepting makes Accept return while the socket goes on to listen: whoever connects from now on waits.

@@ -24,6 +24,7 @@ type lastingSession struct {
 	id       [16]byte // the same with every holder
 	patience time.Duration
 	comeBack time.Duration
+	slow     time.Duration
 	now      func() time.Time
 
 	turn   chan struct{} // holds a token while somebody looks for a way; guards bundle
@@ -38,7 +39,7 @@ type lastingSession struct {
 
 func newLastingSession(dir string, o Options) *lastingSession {
 	s := &lastingSession{
-		dir: dir, options: o, patience: patience, comeBack: comeBack, now: time.Now,
+		dir: dir, options: o, patience: patience, comeBack: comeBack, slow: slowHolder, now: time.Now,
 		turn: make(chan struct{}, 1), pins: map[ID]struct{}{}, locks: map[string]string{},
 	}
 	_, _ = rand.Read(s.id[:]) // never fails: see crypto/rand

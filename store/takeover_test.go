@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -428,11 +429,40 @@ func TestStrangersAtTheSocket(t *testing.T) {
 	must(t, checkPeer(a, dir)) // root
 	must(t, os.Chown(dir, 12345, 12345))
 	must(t, checkPeer(b, dir))
-	uid, err := peerUID(a)
-	if err != nil || uid != 0 {
-		t.Errorf("peer %d, %v", uid, err)
+	peer, err := peerOf(a)
+	if err != nil || peer.Uid != 0 || int(peer.Pid) != os.Getpid() {
+		t.Errorf("peer %+v, %v", peer, err)
 	}
 }
+
+func TestSlowHolderIsNamed(t *testing.T) {
+	dir := newStore(t)
+	lock, _, err := takeLock(dir, osFiles{-1, -1})
+	must(t, err)
+	l, _, err := listenStore(dir) // and never answers
+	must(t, err)
+	said := make(chan string, 1)
+	s := newLastingSession(dir, Options{Unlock: unlockTest, Now: time.Now, Log: slog.New(slog.NewTextHandler(writerFunc(func(b []byte) {
+		said <- string(b)
+	}), nil))})
+	s.slow = time.Millisecond
+	s.patience = time.Millisecond
+	go func() {
+		if line := <-said; !strings.Contains(line, fmt.Sprintf("pid=%d", os.Getpid())) {
+			t.Errorf("said %q", line)
+		}
+		lock.release()
+		l.Close()
+	}()
+	if _, err := s.find(t.Context()); err != nil {
+		t.Errorf("open when the slow holder has ended: %v", err)
+	}
+	must(t, s.Close())
+}
+
+type writerFunc func([]byte)
+
+func (f writerFunc) Write(b []byte) (int, error) { f(b); return len(b), nil }
 
 func unixPair(t *testing.T) (a, b *net.UnixConn) {
 	t.Helper()

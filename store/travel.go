@@ -241,7 +241,7 @@ func storeFacts(facts []wire.Fact) ([]FactBody, error) {
 			return nil, err
 		}
 		if body == nil {
-			return nil, wire.UnknownMethod(wire.MethodAppend)
+			return nil, fmt.Errorf("%w: fact of kind %d", wire.ErrMessage, f.Kind)
 		}
 		out[i] = body
 	}
