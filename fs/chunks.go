@@ -32,6 +32,7 @@ type chunkCache struct {
 	byID   map[store.ID]*chunk
 	order  list.List        // of *chunk, most recent first
 	free   map[int][][]byte // by class: spare buffers
+	spare  int64            // bytes of them
 	closed bool
 }
 
@@ -162,15 +163,13 @@ func (c *chunkCache) evict(room int64) {
 	}
 }
 
-// maxSpare bounds the spare buffers of a class.
-const maxSpare = 4
-
-// reuse takes a buffer back. Needs mu.
+// reuse takes a buffer back, and keeps it if spare ones take less than a quarter of the budget. Needs mu.
 func (c *chunkCache) reuse(ch *chunk) {
-	class := classOf(int64(len(ch.buf)))
-	c.used -= int64(1) << class
-	if len(c.free[class]) < maxSpare {
+	size := int64(len(ch.buf))
+	c.used -= size
+	if class := classOf(size); c.spare+size <= c.budget/4 {
 		c.free[class] = append(c.free[class], ch.buf)
+		c.spare += size
 	}
 	ch.buf, ch.data = nil, nil
 }
@@ -180,6 +179,7 @@ func (c *chunkCache) buffer(size int64) []byte {
 	class := classOf(size)
 	if spare := c.free[class]; len(spare) > 0 {
 		c.free[class] = spare[:len(spare)-1]
+		c.spare -= int64(1) << class
 		return spare[len(spare)-1]
 	}
 	return make([]byte, 1<<class)

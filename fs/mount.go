@@ -25,7 +25,7 @@ type Options struct {
 	Snapshots  []store.ID // only these; empty: all
 	AllowOther bool       // let other users in, as far as modes, ACLs and the source's parents allow
 	Xattrs     string     // XattrsOn, XattrsOff, XattrsAuto ("" is auto)
-	Cache      int64      // bytes for what is decoded; 0: 48 MiB. Give StoreCache of it to store.Options.Cache
+	Cache      int64      // bytes for what is decoded; 0: 30 MiB. Give StoreCache of it to store.Options.Cache
 	UID, GID   *uint32    // show this owner for everything; ACLs are not shown then
 	Umask      *uint32    // take these bits from every mode
 	NonEmpty   bool       // mount over a directory that holds something
