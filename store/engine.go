@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -369,9 +368,7 @@ func (e *engine) close() error {
 		errs = append(errs, v.w.Close())
 	}
 	errs = append(errs, e.idx.close())
-	if f, ok := e.files.(osFiles); ok {
-		errs = append(errs, f.ownTree(filepath.Join(e.dir, indexName)))
-	}
+	errs = append(errs, e.ownIndex())
 	return errors.Join(append(errs, e.lock.release())...)
 }
 

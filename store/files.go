@@ -72,10 +72,13 @@ func (f osFiles) ownTree(dir string) error {
 		return nil
 	}
 	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+		if err == nil {
+			err = f.own(path)
 		}
-		return f.own(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // Badger removes files at any time
+		}
+		return err
 	})
 }
 

@@ -201,6 +201,9 @@ func (e *engine) useIndex(dir string, all bool) error {
 	}
 	cat, f, err := loadIndex(x)
 	if err == nil {
+		err = e.ownIndex()
+	}
+	if err == nil {
 		err = e.syncIndex(x, cat, f, all, nil)
 	}
 	if err != nil {
@@ -208,6 +211,16 @@ func (e *engine) useIndex(dir string, all bool) error {
 	}
 	e.install(x, cat, f)
 	return nil
+}
+
+// ownIndex gives the index to the owner of the store, also while root uses it: after a crash the owner must at least be
+// able to remove it.
+func (e *engine) ownIndex() error {
+	f, ok := e.files.(osFiles)
+	if !ok || e.idx != nil && e.idx.inMemory() || e.frozen {
+		return nil
+	}
+	return f.ownTree(filepath.Join(e.dir, indexName))
 }
 
 // install makes an index with what it holds the engine's.

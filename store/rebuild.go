@@ -54,7 +54,10 @@ func (e *engine) freshIndex(progress func(RebuildProgress)) error {
 		return err
 	}
 	cat, f := newCatalogue(), newFold()
-	err = e.syncIndex(x, cat, f, true, progress)
+	err = e.ownIndex()
+	if err == nil {
+		err = e.syncIndex(x, cat, f, true, progress)
+	}
 	if err == nil {
 		err = x.write(func(set func(key, value []byte) error, _ func([]byte) error) error {
 			return set(metaKey("version"), []byte{indexVersion})
