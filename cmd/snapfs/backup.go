@@ -131,6 +131,9 @@ func (p *program) runBackup(ctx context.Context, o backupOptions) error {
 		defer r.clear()
 		expected := p.expectedBytes(ctx, st, dataset)
 		o.Progress = func(g backup.Progress) {
+			if o.stream != nil {
+				g.Entries, g.Files, g.Bytes, g.Current = 1, 1, g.BytesRead, "/"+o.stream.name
+			}
 			r.progress(func() any { return newBackupProgress(g, expected) }, func() string { return backupLine(r, g, expected) })
 		}
 		o.OnError, o.Warn = r.problem, r.warn

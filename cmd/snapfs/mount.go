@@ -37,7 +37,7 @@ serves it goes on in the background and writes what goes wrong to $XDG_STATE_HOM
 			&cli.StringFlag{Name: "snapshot", Usage: "show only `SNAP`"},
 			&cli.BoolFlag{Name: "allow-other", Usage: "let other users enter, with the permissions the files have"},
 			&cli.StringFlag{Name: "xattrs", Usage: "`WHEN` to show extended attributes: on, off (faster) or auto", Value: "auto"},
-			&cli.StringFlag{Name: "cache", Usage: "keep so many bytes in memory: `SIZE` (default: 48M)"},
+			&cli.StringFlag{Name: "cache", Usage: "keep so many bytes in memory: `SIZE` (default: 30M)"},
 			&cli.StringFlag{Name: "uid", Usage: "show everything as owned by user `U` (a number)"},
 			&cli.StringFlag{Name: "gid", Usage: "show everything as owned by group `G` (a number)"},
 			&cli.StringFlag{Name: "umask", Usage: "take the permissions in `M` (octal) away from everything"},
@@ -58,7 +58,7 @@ func readMountOptions(c *cli.Context, dir string) (o mountOptions, err error) {
 	o.Options = fs.Options{
 		Datasets: c.StringSlice("dataset"), AllowOther: c.Bool("allow-other"), Xattrs: c.String("xattrs"), NonEmpty: c.Bool("nonempty"),
 	}
-	if !slices.Contains([]string{"on", "off", "auto"}, o.Xattrs) {
+	if !slices.Contains([]string{fs.XattrsOn, fs.XattrsOff, fs.XattrsAuto}, o.Xattrs) {
 		return o, usagef("--xattrs wants on, off or auto, not %q", o.Xattrs)
 	}
 	if s := c.String("cache"); s != "" {
@@ -92,6 +92,7 @@ func (p *program) runMount(ctx context.Context, o mountOptions) error {
 		return p.startDaemon(ctx)
 	}
 	limitMemory(mountMemory + o.Cache)
+	collectEarly(mountGC)
 	dir, err := filepath.Abs(o.dir)
 	if err != nil {
 		return err
@@ -102,7 +103,9 @@ func (p *program) runMount(ctx context.Context, o mountOptions) error {
 		d = p.newDaemon()
 		o.Log = d.logger()
 	}
-	return p.withStore(ctx, "mount on "+dir, func(st *store.Store) error { return p.serveMount(ctx, st, dir, o, d) })
+	so := p.storeOptions("mount on " + dir)
+	so.Cache = fs.StoreCache(o.Cache)
+	return p.withStoreAs(ctx, so, func(st *store.Store) error { return p.serveMount(ctx, st, dir, o, d) })
 }
 
 // serveMount mounts and returns when the mount is gone. d is nil in the foreground.
@@ -117,6 +120,9 @@ func (p *program) serveMount(ctx context.Context, st *store.Store, dir string, o
 	m, err := fs.New(ctx, st, dir, o.Options)
 	if err != nil {
 		return err
+	}
+	if o.Xattrs == fs.XattrsOff && !p.global.quiet {
+		p.say("extended attributes are not shown, see --xattrs")
 	}
 	switch {
 	case d != nil:

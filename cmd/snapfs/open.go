@@ -18,12 +18,17 @@ func (p *program) storeDir() (string, error) {
 }
 
 // withStore opens the store for fn and closes it after. job says what this process does, for people who meet it.
-func (p *program) withStore(ctx context.Context, job string, fn func(*store.Store) error) (err error) {
+func (p *program) withStore(ctx context.Context, job string, fn func(*store.Store) error) error {
+	return p.withStoreAs(ctx, p.storeOptions(job), fn)
+}
+
+// withStoreAs is withStore with options of its own.
+func (p *program) withStoreAs(ctx context.Context, o store.Options, fn func(*store.Store) error) (err error) {
 	dir, err := p.storeDir()
 	if err != nil {
 		return err
 	}
-	st, err := store.Open(ctx, dir, p.storeOptions(job))
+	st, err := store.Open(ctx, dir, o)
 	if err != nil {
 		return err
 	}

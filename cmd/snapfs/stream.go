@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -88,7 +91,9 @@ func (p *program) runStream(ctx context.Context, st *store.Store, r *reporter, o
 		Progress: o.Progress, Warn: o.Warn,
 	}
 	if !o.stream.hasCommand() {
-		return backup.RunStream(ctx, st, p.stdin, nil, so)
+		in, release := interruptible(ctx, p.stdin)
+		defer release()
+		return backup.RunStream(ctx, st, in, nil, so)
 	}
 	cmd := p.child(ctx, nil, o.stream.argv[0], o.stream.argv[1:]...)
 	pipe, err := cmd.StdoutPipe()
@@ -146,4 +151,26 @@ func (p *program) printFailedCommand(r *reporter, o backupOptions, e *commandErr
 func exitSignal(e *exec.ExitError) syscall.Signal {
 	status, _ := e.Sys().(syscall.WaitStatus)
 	return status.Signal()
+}
+
+// interruptible returns a reader of the same stream that gives up when ctx ends. A read of a pipe can only be given up
+// if the pipe has been opened without blocking; opening it anew leaves those who share ours alone.
+func interruptible(ctx context.Context, r io.Reader) (in io.Reader, release func()) {
+	f, ok := r.(*os.File)
+	if !ok {
+		return r, func() {}
+	}
+	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
+		return r, func() {}
+	}
+	pipe, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return r, func() {}
+	}
+	f.Close() // else the writer would not notice that we have gone
+	stop := context.AfterFunc(ctx, func() { pipe.SetReadDeadline(time.Now()) })
+	return pipe, func() {
+		stop()
+		pipe.Close()
+	}
 }

@@ -1,0 +1,280 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// mainVariable makes this test binary behave as snapfs, for tests that need a process of its own.
+const mainVariable = "SNAPFS_TEST_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(mainVariable) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// process prepares snapfs as a process of its own.
+func process(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, args...)
+	cmd.Env = append(os.Environ(), mainVariable+"=1", "HOME="+t.TempDir())
+	return cmd
+}
+
+// finishes runs a process and returns its exit code and everything it wrote.
+func finishes(t *testing.T, cmd *exec.Cmd) (code int, output string) {
+	t.Helper()
+	out, err := cmd.CombinedOutput()
+	if _, ok := err.(*exec.ExitError); err != nil && !ok {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), string(out)
+}
+
+func needFUSE(t *testing.T) {
+	t.Helper()
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("no FUSE here: ", err)
+	}
+	f.Close()
+	if _, err := exec.LookPath("fusermount3"); err != nil && os.Geteuid() != 0 {
+		t.Skip("neither root nor fusermount3")
+	}
+}
+
+// mountpoint makes a directory that is not mounted any more when the test ends.
+func mountpoint(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "mnt")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if isMounted(t, dir) {
+			finishes(t, process(t, "umount", "--lazy", dir))
+		}
+	})
+	return dir
+}
+
+func isMounted(t *testing.T, dir string) bool {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(mounts), " "+dir+" ")
+}
+
+func TestBackgroundMount(t *testing.T) {
+	needFUSE(t)
+	twoSnapshots(t)
+	dir := mountpoint(t)
+	start := process(t, "mount", "-d", dir)
+	code, out := finishes(t, start) // ends only when the background process has let go of the pipe
+	if code != exitDone || out != "" || !isMounted(t, dir) {
+		t.Fatalf("exit code %d, output %q", code, out)
+	}
+	if got, err := exec.Command("cat", filepath.Join(dir, "d", "latest", "sub", "changed")).CombinedOutput(); err != nil || string(got) != "after it" {
+		t.Errorf("read %q, %v", got, err)
+	}
+	if code, out := finishes(t, process(t, "mount", "-d", dir)); code != exitFailed || !strings.Contains(out, "mounted there already") {
+		t.Errorf("mounting twice: exit code %d, %q", code, out)
+	}
+	succeed(t, "backup", os.Args[0], "--dataset", "e", "--quiet") // while the mount holds the store
+	if code, out := finishes(t, process(t, "umount", dir)); code != exitDone || out != "" || isMounted(t, dir) {
+		t.Errorf("umount: exit code %d, %q", code, out)
+	}
+	refuse(t, exitFailed, "no snapfs is mounted there", "", "umount", dir)
+}
+
+func TestBackgroundMountFails(t *testing.T) {
+	twoSnapshots(t)
+	for _, test := range []struct {
+		code int
+		msg  string
+		args []string
+	}{
+		{exitFailed, "does not exist", []string{filepath.Join(t.TempDir(), "missing")}},
+		{exitFailed, "inside the store", []string{filepath.Join(os.Getenv("SNAPFS_STORE"), "volumes"), "--nonempty"}},
+		{exitFailed, "no such", []string{t.TempDir(), "--snapshot", "nothing"}},
+		{exitNoStore, "no snapfs store", []string{t.TempDir(), "--store", t.TempDir()}},
+	} {
+		code, out := finishes(t, process(t, append([]string{"mount", "-d"}, test.args...)...))
+		if code != test.code || strings.Count(out, test.msg) != 1 {
+			t.Errorf("mount -d %q: exit code %d, %q, want %d, %q once", test.args, code, out, test.code, test.msg)
+		}
+	}
+}
+
+func TestForegroundMountEndsOnSignal(t *testing.T) {
+	needFUSE(t)
+	twoSnapshots(t)
+	dir := mountpoint(t)
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		cmd := process(t, "mount", dir, "--quiet")
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for range 500 {
+			if isMounted(t, dir) {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		cmd.Process.Signal(sig)
+		if err := cmd.Wait(); err != nil || isMounted(t, dir) || stderr.Len() > 0 {
+			t.Errorf("%v: %v, stderr %q, mounted %v", sig, err, stderr.String(), isMounted(t, dir))
+		}
+	}
+}
+
+func TestInterruptedStdin(t *testing.T) {
+	clearStore(t)
+	cmd := process(t, "backup", "--stdin", "s", "--no-progress")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(stdin, "more to come")
+	time.Sleep(300 * time.Millisecond)
+	cmd.Process.Signal(syscall.SIGINT)
+	cmd.Process.Wait() // with the pipe still open
+	stdin.Close()
+	if out := succeed(t, "snapshots", "--json"); out != "[]\n" {
+		t.Errorf("an interrupted backup left %s", out)
+	}
+}
+
+func TestInterruptedBackup(t *testing.T) {
+	clearStore(t)
+	cmd := process(t, "backup", "--command", "echo $$; exec sleep 1000", "--as", "s", "--post", "echo post >&2")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	cmd.Process.Signal(syscall.SIGTERM)
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted || stderr.String() != "post\nsnapfs: interrupted\n" {
+		t.Errorf("exit code %d, stderr %q", code, stderr.String())
+	}
+	if out := succeed(t, "snapshots", "--json"); out != "[]\n" {
+		t.Errorf("an interrupted backup left %s", out)
+	}
+}
+
+// terminal starts a process with a terminal of its own; it returns our end.
+func terminal(t *testing.T, cmd *exec.Cmd) *os.File {
+	t.Helper()
+	ours, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("no pseudo terminals here: ", err)
+	}
+	if err := unix.IoctlSetPointerInt(int(ours.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(ours.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, theirs, theirs
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return ours
+}
+
+// converse answers each prompt that ends with ": ", and returns all the terminal showed.
+func converse(t *testing.T, cmd *exec.Cmd, answers ...string) (code int, shown string) {
+	t.Helper()
+	tty := terminal(t, cmd)
+	defer tty.Close()
+	var seen bytes.Buffer
+	buf := make([]byte, 1024)
+	for {
+		n, err := tty.Read(buf)
+		seen.Write(buf[:n])
+		if err != nil {
+			break // EIO: the process has closed its end
+		}
+		if len(answers) > 0 && strings.HasSuffix(seen.String(), ": ") {
+			io.WriteString(tty, answers[0])
+			answers = answers[1:]
+		}
+	}
+	cmd.Wait()
+	return cmd.ProcessState.ExitCode(), seen.String()
+}
+
+func TestPasswordOnTerminal(t *testing.T) {
+	noSecrets(t)
+	t.Setenv("SNAPFS_STORE", filepath.Join(t.TempDir(), "store"))
+	const ctrlC = "\x03"
+	for _, test := range []struct {
+		args    string
+		answers []string
+		code    int
+		shown   string
+	}{
+		{"init", []string{"one\n", "two\n"}, exitLocked, "the two passwords differ"},
+		{"init", []string{"\n"}, exitLocked, "the password is empty"},
+		{"init", []string{"half" + ctrlC}, exitInterrupted, "interrupted"},
+		{"init", []string{"sesame\n", "sesame\n"}, exitDone, "again: "},
+		{"stats", []string{"open\n"}, exitLocked, "opens no key slot"},
+		{"stats", []string{"sesame\n"}, exitDone, "snapshots of"},
+	} {
+		code, shown := converse(t, process(t, test.args), test.answers...)
+		if code != test.code || !strings.Contains(shown, test.shown) {
+			t.Errorf("%s with %q: exit code %d, shown %q", test.args, test.answers, code, shown)
+		}
+		if strings.Contains(shown, "sesame") || strings.Contains(shown, "half") {
+			t.Errorf("the password was shown: %q", shown)
+		}
+	}
+	cmd := process(t, "stats")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if code, out := finishes(t, cmd); code != exitLocked || !strings.Contains(out, "no terminal to ask on") {
+		t.Errorf("without a terminal: exit code %d, %q", code, out)
+	}
+}
+
+func TestProgressOnTerminal(t *testing.T) {
+	clearStore(t)
+	code, shown := converse(t, process(t, "backup", "--command", "head -c 3M /dev/urandom; sleep 0.5; head -c 1M /dev/urandom", "--as", "s"))
+	if code != exitDone || !strings.Contains(shown, "MiB/s") || !strings.Contains(shown, "\r\x1b[K") {
+		t.Errorf("exit code %d, shown %q", code, shown)
+	}
+	if _, shown := converse(t, process(t, "backup", "--command", "echo; sleep 0.5; echo", "--as", "s", "--no-progress")); strings.Contains(shown, "\x1b") {
+		t.Errorf("--no-progress shows %q", shown)
+	}
+}
