@@ -35,7 +35,7 @@ func (p *program) runDump(ctx context.Context, ref string) error {
 		}
 		result, err := restore.Dump(ctx, st, tree, t.Path, p.out)
 		if err != nil {
-			return fmt.Errorf("dumping %s: %w", t.Ref(), err)
+			return fmt.Errorf("%s: %w", t.Ref(), err)
 		}
 		return restoreErrors(result, "are not in the archive")
 	})

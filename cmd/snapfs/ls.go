@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"path"
 
 	"github.com/urfave/cli/v2"
@@ -47,7 +49,7 @@ func (p *program) runLs(ctx context.Context, o lsOptions) error {
 		if f.Type != snapshot.TypeDir {
 			return l.show(ctx, t.Path, f)
 		}
-		return l.directory(ctx, t.Path, f)
+		return errors.Join(l.directory(ctx, t.Path, f), l.damage)
 	})
 }
 
@@ -57,6 +59,8 @@ type lister struct {
 	o    lsOptions
 	tree *snapshot.Tree
 	id   string
+
+	damage error // what could not be read; the rest is listed all the same
 }
 
 func (l *lister) directory(ctx context.Context, dir string, f snapshot.Found) (err error) {
@@ -66,6 +70,10 @@ func (l *lister) directory(ctx context.Context, dir string, f snapshot.Found) (e
 	})
 	if err == nil {
 		err = listed
+	}
+	if isDamage(err) {
+		l.damage = errors.Join(l.damage, fmt.Errorf("%s: %w", dir, err))
+		return nil
 	}
 	return err
 }

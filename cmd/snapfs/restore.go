@@ -94,7 +94,7 @@ func (p *program) runRestore(ctx context.Context, o restoreOptions) error {
 		result, err := restore.Run(ctx, st, tree, o.Options)
 		r.clear()
 		if err != nil {
-			return fmt.Errorf("restoring %s: %w", t.Ref(), err)
+			return fmt.Errorf("%s: %w", t.Ref(), err)
 		}
 		return p.printRestore(result, o, t)
 	})
