@@ -43,14 +43,21 @@ type jobSnapshot struct {
 }
 
 func TestMain(m *testing.M) {
-	if text := os.Getenv(serveEnv); text != "" {
-		if err := serveJob(text); err != nil {
-			fmt.Println("error:", err)
-			os.Exit(1)
-		}
-		os.Exit(0)
+	switch {
+	case os.Getenv(serveEnv) != "":
+		os.Exit(exitCode(serveJob(os.Getenv(serveEnv))))
+	case os.Getenv(storeEnv) != "":
+		os.Exit(exitCode(serveStore(os.Getenv(storeEnv))))
 	}
 	os.Exit(m.Run())
+}
+
+func exitCode(err error) int {
+	if err != nil {
+		fmt.Println("error:", err)
+		return 1
+	}
+	return 0
 }
 
 func serveJob(text string) error {

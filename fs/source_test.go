@@ -97,39 +97,47 @@ func (m *memStore) change(slot uint32, edit func(*store.Snapshot)) {
 type importer struct {
 	ctx       context.Context
 	sink      snapshot.Sink
+	key       [32]byte
 	links     *snapshot.LinkWriter
 	hasXattrs bool
 }
 
 // importDir takes a snapshot of path.
 func (m *memStore) importDir(ctx context.Context, dataset, name, path string, start time.Time) (store.Snapshot, error) {
-	im := &importer{ctx: ctx, sink: m.Blobs, links: snapshot.NewLinkWriter(testPageKey, "")}
+	man, hasXattrs, err := importManifest(ctx, m.Blobs, testPageKey, path)
+	if err != nil {
+		return store.Snapshot{}, err
+	}
+	man.Dataset, man.Name, man.Start, man.End = dataset, name, start, start
+	return m.add(ctx, man, hasXattrs)
+}
+
+func importManifest(ctx context.Context, sink snapshot.Sink, key [32]byte, path string) (*snapshot.Manifest, bool, error) {
+	im := &importer{ctx: ctx, sink: sink, key: key, links: snapshot.NewLinkWriter(key, "")}
 	defer im.links.Close()
 	root, err := im.entry(path)
 	if err != nil {
-		return store.Snapshot{}, err
+		return nil, false, err
 	}
-	linkTree, records, linkBytes, err := im.links.Finish(ctx, m.Blobs)
+	linkTree, records, linkBytes, err := im.links.Finish(ctx, sink)
 	if err != nil {
-		return store.Snapshot{}, err
+		return nil, false, err
 	}
 	man := &snapshot.Manifest{
-		Dataset: dataset, Name: name, Paths: []string{path}, Start: start, End: start,
-		Root: *root, Single: true, LinkTree: linkTree, Links: records, Totals: root.Totals,
+		Paths: []string{path}, Root: *root, Single: true, LinkTree: linkTree, Links: records, Totals: root.Totals,
 		FileSystems: []snapshot.FileSystem{{MountPath: "/"}}, Found: snapshot.FoundByScan,
 	}
 	man.Totals.Bytes += linkBytes
 	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
 		e, err := attributes(dir)
 		if err != nil {
-			return store.Snapshot{}, err
+			return nil, false, err
 		}
 		man.Above = append([]snapshot.Entry{*e}, man.Above...)
 		if dir == "/" {
-			break
+			return man, im.hasXattrs, nil
 		}
 	}
-	return m.add(ctx, man, im.hasXattrs)
 }
 
 func (im *importer) entry(path string) (*snapshot.Entry, error) {
@@ -155,7 +163,7 @@ func (im *importer) dir(path string, e *snapshot.Entry) error {
 		return err
 	}
 	sort.Slice(names, func(i, j int) bool { return names[i].Name() < names[j].Name() })
-	w := snapshot.NewDirWriter(im.sink, testPageKey, 0)
+	w := snapshot.NewDirWriter(im.sink, im.key, 0)
 	for _, n := range names {
 		child, err := im.child(filepath.Join(path, n.Name()))
 		if err != nil {
@@ -215,7 +223,7 @@ func (im *importer) content(path string, e *snapshot.Entry) error {
 		return err
 	}
 	defer f.Close()
-	w := snapshot.NewContentWriter(im.sink, testPageKey)
+	w := snapshot.NewContentWriter(im.sink, im.key)
 	for off := int64(0); off < e.Size; {
 		data, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
 		if err != nil {
