@@ -162,12 +162,12 @@ func rewrite(t testing.TB, dir string, s *slotFile) {
 }
 
 func TestHostileParametersAreNotObeyed(t *testing.T) {
+	dir, _ := newKeys(t, NewSlot{Password: []byte("x")})
+	s, err := keyDir{dir}.slot(onlySlot(t, dir).ID)
+	must(t, err)
 	for _, a := range []*argon2id{
 		nil, {}, {1, 64 << 10, 0}, {0, 64 << 10, 4}, {1, 4 << 20, 4}, {1000, 1 << 20, 4}, {1, 8, 255}, {1, 1, 1}, {1 << 31, 1 << 20, 1},
 	} {
-		dir, _ := newKeys(t, NewSlot{Password: []byte("x")})
-		s, err := keyDir{dir}.slot(onlySlot(t, dir).ID)
-		must(t, err)
 		s.Argon2id = a
 		rewrite(t, dir, s)
 		_, err = Open(t.Context(), dir, give(Secret{Password: []byte("x")}))

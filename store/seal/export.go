@@ -51,6 +51,9 @@ func Import(dir string, exported []byte) error {
 		return err
 	}
 	d := keyDir{dir}
+	if err := d.make(); err != nil && !errors.Is(err, ErrExists) { // the directory may be what was lost
+		return err
+	}
 	unlock, err := d.lock()
 	if err != nil {
 		return err
