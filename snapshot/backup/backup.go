@@ -110,6 +110,14 @@ func backupTree(ctx context.Context, repo repository, o *Options, h hooks) (*Res
 			return nil, err
 		}
 	}
+	if len(p.missing) > 0 && len(p.sel.children) == 0 {
+		for _, e := range p.missing {
+			if o.OnError != nil {
+				o.OnError(e)
+			}
+		}
+		return nil, fmt.Errorf("%w: %w", ErrNothingSaved, p.missing[0])
+	}
 	j, err := newJob(ctx, repo, identity{
 		dataset: dataset, tags: o.Tags, host: o.Host, time: o.Time, program: o.Program,
 		newSource: o.NewSource, skipUnchanged: o.SkipUnchanged, wait: o.Wait, warn: o.Warn,
@@ -119,7 +127,9 @@ func backupTree(ctx context.Context, repo repository, o *Options, h hooks) (*Res
 	}
 	defer j.unlock()
 	r := newRun(o, j, p)
-	r.hooks = h
+	if r.hooks = h; h.batchFiles > 0 {
+		r.batchFiles = h.batchFiles
+	}
 	defer r.links.w.Close()
 	return r.take(ctx)
 }
@@ -128,9 +138,6 @@ func backupTree(ctx context.Context, repo repository, o *Options, h hooks) (*Res
 func (r *run) take(ctx context.Context) (*Result, error) {
 	for _, e := range r.plan.missing {
 		r.report(e.Op, e.Path, e.Err)
-	}
-	if len(r.plan.missing) > 0 && len(r.plan.sel.children) == 0 {
-		return nil, fmt.Errorf("%w: %w", ErrNothingSaved, r.plan.missing[0])
 	}
 	if err := r.walk(ctx); err != nil {
 		if ctx.Err() != nil {

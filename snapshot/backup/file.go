@@ -139,20 +139,25 @@ func (r *run) readOnce(ctx context.Context, j *fileJob, dir int, b *buffers, rea
 	if j.sel != nil && j.sel.named {
 		flags &^= unix.O_NOFOLLOW
 	}
+	if err := r.hooks.opening(j.entry.Name); err != nil {
+		return got, false, &sourceError{err}
+	}
 	fd, err := openat(dir, b.name, flags)
 	if err != nil {
 		return got, false, &sourceError{err}
 	}
 	defer unix.Close(fd)
 	now := r.now()
-	r.hooks.call(r.hooks.opened, j.entry.Name)
 	e := j.entry
 	got, err = read(fd, j, e.Size)
 	r.count.bytesRead.Add(got.read)
 	if err != nil {
+		if statxFD(fd, &b.st) == nil && typeOf(b.st.Mode) != snapshot.TypeFile {
+			err = &sourceError{errOther}
+		}
 		return got, false, err
 	}
-	r.hooks.call(r.hooks.read, j.entry.Name)
+	r.hooks.wasRead(j.entry.Name)
 	set, err := b.xattr.of(fd)
 	if err != nil {
 		return got, false, &sourceError{err}

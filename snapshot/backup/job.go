@@ -64,7 +64,7 @@ func (w *walker) queue(j fileJob) error {
 	}
 	w.batch.files = append(w.batch.files, j)
 	w.batch.bytes += j.entry.Size
-	if w.batch.bytes >= batchBytes || len(w.batch.files) >= batchFiles {
+	if w.batch.bytes >= batchBytes || len(w.batch.files) >= w.r.batchFiles {
 		return w.flushBatch()
 	}
 	return nil

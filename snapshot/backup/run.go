@@ -36,27 +36,43 @@ type run struct {
 	large     *largeQueue
 	blocks    chan *block
 	blockSize int
-	nodes     *sharedWriter
-	links     *links
-	workers   []*worker
-	top       *dirTask        // where the walk begins
-	root      *snapshot.Entry // what it ends with
-	count     counters
-	saved     int64 // bytes read before the last partial
+
+	batchFiles int
+	nodes      *sharedWriter
+	links      *links
+	workers    []*worker
+	top        *dirTask        // where the walk begins
+	root       *snapshot.Entry // what it ends with
+	count      counters
+	saved      int64 // bytes read before the last partial
 
 	mu     sync.Mutex
 	errs   []snapshot.FileError
 	warned map[string]bool
 }
 
-// hooks let tests act between the steps of reading a file.
+// hooks let tests act between the steps of reading a file, by its name.
 type hooks struct {
-	opened, read func(name string)
+	before func(name string)       // it is opened
+	fail   func(name string) error // instead of opening it
+	read   func(name string)       // its content has been read
+
+	batchFiles int // in place of the constant
 }
 
-func (h *hooks) call(fn func(string), name string) {
-	if fn != nil {
-		fn(name)
+func (h *hooks) opening(name string) error {
+	if h.before != nil {
+		h.before(name)
+	}
+	if h.fail != nil {
+		return h.fail(name)
+	}
+	return nil
+}
+
+func (h *hooks) wasRead(name string) {
+	if h.read != nil {
+		h.read(name)
 	}
 }
 
@@ -81,6 +97,7 @@ func newRun(o *Options, j *job, p *plan) *run {
 		links:   newLinks(snapshot.NewLinkWriter(repo.PageKey(), "")),
 		workers: make([]*worker, n), warned: map[string]bool{},
 	}
+	r.batchFiles = batchFiles
 	r.blockSize = 3 * repo.newCutter().Params().Max
 	var st unix.Stat_t
 	if unix.Stat(repo.Dir(), &st) == nil {

@@ -53,6 +53,14 @@ func (s *selection) make(path string) *selection {
 	return s
 }
 
+// narrow wants only what is named explicitly later on.
+func (s *selection) narrow() {
+	s.whole = false
+	for _, c := range s.children {
+		c.narrow()
+	}
+}
+
 // names returns the children's names in order.
 func (s *selection) names() []string {
 	out := make([]string, 0, len(s.children))
@@ -94,7 +102,8 @@ func newPlan(o *Options) (*plan, error) {
 			continue
 		}
 		isDir = st.Mode&unix.S_IFMT == unix.S_IFDIR
-		p.sel.make(path).named = true
+		at := p.sel.make(path)
+		at.named, at.whole = true, true
 	}
 	p.paths = outermost(given)
 	for _, path := range p.paths {
@@ -103,8 +112,7 @@ func newPlan(o *Options) (*plan, error) {
 			return nil, err
 		}
 		if !p.isMissing(path) {
-			at := p.sel.make(path)
-			at.whole, at.source = true, &source{path: path, exclude: exclude}
+			p.sel.make(path).source = &source{path: path, exclude: exclude}
 		}
 	}
 	if o.UseFiles || len(o.Files) > 0 {
@@ -135,7 +143,7 @@ func (p *plan) enter(path string, isDir bool) {
 func (p *plan) restrict(files []string) {
 	paths := slices.DeleteFunc(slices.Clone(p.paths), p.isMissing)
 	for _, path := range paths {
-		p.sel.make(path).whole = false
+		p.sel.make(path).narrow()
 	}
 	for _, file := range files {
 		for _, path := range paths {
