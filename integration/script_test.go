@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 )
 
 // TestScripts runs testdata/script: see the commands of https://pkg.go.dev/github.com/rogpeppe/go-internal/testscript
@@ -72,9 +73,8 @@ func condition(cond string) (bool, error) {
 	case "root":
 		return os.Geteuid() == 0, nil
 	case "fuse":
-		_, err := os.Stat("/dev/fuse")
 		_, notFound := exec.LookPath("fusermount3")
-		return err == nil && (notFound == nil || os.Geteuid() == 0), nil
+		return unix.Access("/dev/fuse", unix.R_OK|unix.W_OK) == nil && (notFound == nil || os.Geteuid() == 0), nil
 	}
 	return false, fmt.Errorf("unknown condition %s", cond)
 }
