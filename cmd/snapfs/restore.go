@@ -161,12 +161,12 @@ func (p *program) printRestore(r *restore.Result, o restoreOptions, t *snapshot.
 			"summary", t.ID.String(), r.Entries, r.Written, r.Equal, r.Deleted, r.BytesWritten, r.SkippedMetadata, r.Errors, r.Damaged,
 			r.Elapsed.Seconds(), o.DryRun,
 		})
-	case !p.global.quiet:
-		done := "restored " + t.Ref()
-		if o.DryRun {
-			done = "nothing was written, restoring " + t.Ref() + " would mean"
-		}
-		p.out.printf("%s: %s, %s written, %s equal, %s deleted\n", done, count(r.Entries, "entry", "entries"),
+	case p.global.quiet:
+	case o.DryRun:
+		p.out.printf("nothing was written; of %s of %s, %s would be written, %s are equal, %s would be deleted\n",
+			count(r.Entries, "entry", "entries"), t.Ref(), formatCount(r.Written), formatCount(r.Equal), formatCount(r.Deleted))
+	default:
+		p.out.printf("restored %s: %s, %s written, %s equal, %s deleted\n", t.Ref(), count(r.Entries, "entry", "entries"),
 			formatCount(r.Written), formatCount(r.Equal), formatCount(r.Deleted))
 		p.out.printf("wrote %s, in %s\n", formatSize(r.BytesWritten), formatElapsed(r.Elapsed))
 	}
