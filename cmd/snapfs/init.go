@@ -56,10 +56,20 @@ var compressions = []store.Compression{
 	store.CompressionNone, store.CompressionS2, store.CompressionFastest, store.CompressionDefault, store.CompressionBetter,
 }
 
+// What store.Init takes; beyond it the command line is wrong, not the store.
+const (
+	leastChunkAverage = 16 << 10
+	mostChunkAverage  = 4 << 20
+)
+
+func powerOfTwo(n, least, most int64) bool { return n&(n-1) == 0 && least <= n && n <= most }
+
 func (o *initOptions) check() error {
 	switch {
 	case !slices.Contains(compressions, o.compression):
 		return usagef("unknown compression %q: want none, s2, fastest, default or better", o.compression)
+	case o.chunkAverage != 0 && !powerOfTwo(o.chunkAverage, leastChunkAverage, mostChunkAverage):
+		return usagef("--chunk-average wants a power of two from 16K to 4M")
 	case o.secrets.passwordFile != "" && o.secrets.passwordCommand != "":
 		return usagef("give only one of --new-password-file and --new-password-command")
 	}
