@@ -6,7 +6,6 @@ import (
 
 	"snapfs/snapshot"
 	"snapfs/store"
-	"snapfs/store/chunker"
 )
 
 // blobWriter is what content and nodes are put through, by one goroutine at a time; *store.Writer is one.
@@ -16,9 +15,9 @@ type blobWriter interface {
 	Stats() store.WriterStats
 }
 
-// cutter says where to cut; *chunker.Cutter is one.
+// cutter says where to cut; Store.Cutter gives one.
 type cutter interface {
-	Params() chunker.Params
+	Params() store.CutParams
 	Cut(buf []byte) int
 }
 
