@@ -11,12 +11,14 @@ import (
 
 func (p *program) keyCommand() *cli.Command {
 	return &cli.Command{
-		Name: "key", Usage: "list, add, change and remove what unlocks the store",
+		Name: "key", Usage: "list, add, change, remove and keep elsewhere what unlocks the store",
 		Description: about(`
 Each slot unlocks the store by itself: a password, a key file, or an age or SSH identity. Removing or changing a slot
 does not take back what its owner has read, nor slots in copies of the store made before.`,
 			"snapfs key list", "snapfs key add --new-password-command 'pass show backup2' --label anna", "snapfs key remove 1a2b3c4d"),
-		Subcommands: []*cli.Command{p.keyListCommand(), p.keyAddCommand(), p.keyChangeCommand(), p.keyRemoveCommand()},
+		Subcommands: []*cli.Command{
+			p.keyListCommand(), p.keyAddCommand(), p.keyChangeCommand(), p.keyRemoveCommand(), p.keyExportCommand(), p.keyImportCommand(),
+		},
 	}
 }
 
