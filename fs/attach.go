@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -75,7 +76,7 @@ func attachError(err error, o *Options) error {
 	case os.Geteuid() != 0 && o.AllowOther && !userAllowOther():
 		return ErrAllowOther
 	}
-	return err
+	return errors.New(strings.TrimSpace(err.Error())) // go-fuse ends some with a newline
 }
 
 func missingDevice() bool {

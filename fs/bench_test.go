@@ -61,7 +61,7 @@ func benchServer(b *testing.B) (s *server, large uint64) {
 	how, err := settle(&o, v)
 	must(err)
 	s = newServer(ctx, mem, v, filter{}, how, slog.New(slog.DiscardHandler))
-	b.Cleanup(s.chunks.close)
+	b.Cleanup(s.close)
 	return s, lookup(b, s, nodeID(1, 0), "large")
 }
 

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -43,7 +44,8 @@ type Mount struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
 
-	closing sync.Mutex
+	closing    sync.Mutex
+	refreshing sync.Mutex
 }
 
 // New mounts the store's snapshots on dir and returns when the mount answers. Errors are *MountError, wrapping one of
@@ -145,20 +147,18 @@ func (m *Mount) start(o *Options, storeDir string) error {
 		return err
 	}
 	go m.serve() // ends when the mount is gone; Wait and Close wait for it
-	info, err := mountAt(m.dir)
-	if err != nil {
-		return err
+	if m.where, err = mountAt(m.dir); err != nil {
+		return errors.Join(err, detach(m.dir, true))
 	}
-	m.where = info
-	raiseReadahead(info, o.Log)
-	m.beacon = newBeacon(info, o.Log)
+	raiseReadahead(m.where, o.Log)
+	m.beacon = newBeacon(m.where, o.Log)
 	return nil
 }
 
 func (m *Mount) serve() {
 	m.fuse.Serve()
 	m.cancel()
-	m.core.chunks.close()
+	m.core.close()
 	close(m.ended)
 }
 
@@ -194,11 +194,13 @@ func (m *Mount) Close() error {
 // Refresh makes snapshots that came or went since the mount visible. Files of a snapshot that went stay readable for
 // whoever has them open.
 func (m *Mount) Refresh(ctx context.Context) error {
+	m.refreshing.Lock()
+	defer m.refreshing.Unlock()
 	changed, err := m.core.refresh(ctx)
 	if err != nil {
 		return err
 	}
-	// No lock is held here: the kernel may need an answer before it takes a notice.
+	// No lock that a request needs is held here: the kernel may want an answer before it takes a notice.
 	dirs := map[uint64]bool{}
 	for _, c := range changed {
 		m.fuse.EntryNotify(c.dir, c.name) // fails if the kernel does not know the name: as well

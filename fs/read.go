@@ -60,6 +60,7 @@ func (s *server) Read(_ <-chan struct{}, in *fuse.ReadIn, _ []byte) (fuse.ReadRe
 	if err != nil {
 		return nil, s.fail("read", in.NodeId, err)
 	}
+	s.pusher.read(in.NodeId, &n)
 	return r, fuse.OK
 }
 

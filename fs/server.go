@@ -25,8 +25,8 @@ type source interface {
 // Sizes of the server's small caches. Nodes hold on to the decoded page they came from, so there are few of them; what
 // is not there is found again in O(depth) cached pages.
 const (
-	keptTrees   = 64
-	keptNodes   = 256
+	keptTrees   = 16
+	keptNodes   = 32
 	keptParents = 4096
 	keptStreams = 64
 
@@ -53,6 +53,7 @@ type server struct {
 	parents *lru[uint64, uint32] // of directories: position of the directory above
 	streams *lru[uint64, stream] // of files read in sequence
 	chunks  *chunkCache
+	pusher  pusher
 	report  *reporter
 }
 
@@ -85,8 +86,18 @@ func newServer(ctx context.Context, src source, v *view, show filter, how settin
 		chunks:        newChunkCache(ctx, src, how.chunkBytes),
 		report:        newReporter(log),
 	}
+	s.pusher.server = s
 	s.view.Store(v)
 	return s
+}
+
+// Init keeps the way to the kernel's caches.
+func (s *server) Init(kernel *fuse.Server) { s.pusher.kernel = kernel }
+
+// close ends what runs in the background.
+func (s *server) close() {
+	s.pusher.close()
+	s.chunks.close()
 }
 
 // String names the file system.
