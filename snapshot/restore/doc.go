@@ -3,7 +3,7 @@
 // # How a restore goes
 //
 // One goroutine scans the snapshot depth first. It makes directories (mode 0700 until they are finished), looks at what
-// is there already, applies the overwrite policy, deletes, and puts everything else into windows of up to 50,000 names.
+// is there already, applies the overwrite policy, deletes, and puts everything else into windows of up to 16,000 names.
 // A window is sorted by where the content lies in the volumes (store.Place) and worked off in parallel, all names whose
 // content shares a frame by one worker, so that each frame is read and decoded once per window. While one window is worked off
 // the scan fills the next. That bounds the memory without a spill file: what is open is at most two windows.
