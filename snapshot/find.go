@@ -21,8 +21,9 @@ type FindOptions struct {
 // before what is below it, siblings in byte order of their names.
 //
 // A pattern without a slash is matched against base names, else against the whole path from the snapshot's directory,
-// where "*" does not match a slash and "**" stands for any number of names; it is a shell pattern or, with Regexp, an
-// RE2 expression that may match anywhere. Patterns are bytes; bytes that are no UTF-8 match only wildcards of RE2.
+// where "*" does not match a slash and "**" stands for any number of names; it is a shell pattern (its first slash may
+// be left out) or, with Regexp, an RE2 expression that may match anywhere. Shell patterns match byte by byte; in RE2
+// only wildcards match bytes that are no UTF-8.
 //
 // Each distinct node is read once, however many snapshots share it, as long as what is known of all of them fits into
 // Memory; beyond it nodes are read again. Directories that cannot be read because stored data is damaged are left out;
