@@ -43,7 +43,7 @@ func attach(core *server, dir string, o *Options, storeDir string) (*fuse.Server
 	return srv, attachError(err, o)
 }
 
-// mountOptions are those of the measurements in doc.go.
+// mountOptions are those that doc.go explains.
 func mountOptions(core *server, o *Options, storeDir string) *fuse.MountOptions {
 	return &fuse.MountOptions{
 		Name:                     fsSubtype,
@@ -58,6 +58,7 @@ func mountOptions(core *server, o *Options, storeDir string) *fuse.MountOptions 
 		ExplicitDataCacheControl: true,
 		EnableSymlinkCaching:     true,
 		ExtraCapabilities:        fuse.CAP_NO_OPENDIR_SUPPORT,
+		DisabledCapabilities:     fuse.CAP_PASSTHROUGH, // it counts as a layer, which overlays above could use
 		Debug:                    o.Debug,
 		Logger:                   slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 		PanicHandler: func(v any) fuse.Status {

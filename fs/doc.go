@@ -23,6 +23,34 @@
 // for files as for directories, which the kernel remembers and takes as "cache everything": no request for open, flush
 // or close is sent again. Only the root and the dataset directories change; Refresh tells the kernel what did.
 //
+// # Reading
+//
+// A reply to a read is the stored chunks themselves, gathered by the write to the kernel. Chunks from 128 KiB on are
+// read into buffers that are used again, held while a reply needs them (chunks.go); smaller ones come out of the
+// store's cache of frames. Who reads a file in sequence has the next 4 MiB read ahead of him. Who reads small files in
+// sequence finds the next ones in the kernel's cache, written there without being asked for (push.go).
+//
+// Measured, two cores, 72,725 entries of /usr/lib in a sealed, compressed store:
+//
+//	request without the kernel: lookup 0.46 us, attributes 0.42 us, listing 0.04 us an entry, no allocation
+//	find -printf %s, cold: two requests a directory, none an entry
+//	tar of 33,000 small files: 5.9 s of processor time, client included; with pushing 4.0 s, with less than half the
+//	  requests
+//	146 MB file, cold: 1.2 s of processor time a GB more than the decompression takes (1.2 s a GB)
+//	buffers used again: 126 MB of peak memory instead of 258 MB after three readings of that file
+//
+// # Permissions
+//
+// The kernel checks them (default_permissions). Without AllowOther only who mounted may enter, whose store it is. With
+// it the kernel enforces ACLs too if it may ask for extended attributes; if not, files with ACLs are shown with the
+// mode that allows nobody more than the ACL does. A snapshot's directory lets in nobody whom a directory above the
+// source kept out (mode.go).
+//
+// # Ending
+//
+// Whoever unmounts knows from a socket in the abstract namespace which process serves, and waits for its end
+// (beacon.go). The server never touches its own mount: it asks /proc/self/mountinfo.
+//
 // # References
 //
 // The kernel's references to nodes are counted per snapshot and nowhere else. A snapshot that has some is pinned in the
