@@ -32,7 +32,9 @@ func (p *program) runCat(ctx context.Context, ref string) error {
 		if f.Type != snapshot.TypeFile {
 			return fmt.Errorf("%s: not a regular file but a %s", name, typeName(f.Type))
 		}
-		if err := copyContent(ctx, st, tree, f.Entry, p.out); err != nil {
+		r := p.newReporter()
+		defer r.clear()
+		if err := copyContent(ctx, st, tree, f.Entry, r.meter(f.Size)); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		return nil

@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"snapfs/snapshot"
 	"snapfs/snapshot/restore"
 	"snapfs/store"
 )
@@ -33,10 +34,22 @@ func (p *program) runDump(ctx context.Context, ref string) error {
 		if err != nil {
 			return err
 		}
-		result, err := restore.Dump(ctx, st, tree, t.Path, p.out)
+		_, total, err := snapshot.Du(ctx, tree, t.Path)
 		if err != nil {
 			return fmt.Errorf("%s: %w", t.Ref(), err)
 		}
-		return restoreErrors(result, "are not in the archive")
+		r := p.newReporter()
+		defer r.clear()
+		result, err := restore.DumpWith(ctx, st, tree, r.meter(int64(total)), restore.DumpOptions{
+			Path: t.Path, OnError: func(e *snapshot.PathError) { r.warn(e.Error()) }, // stdout is the archive
+		})
+		r.clear()
+		if err != nil {
+			return fmt.Errorf("%s: %w", t.Ref(), err)
+		}
+		if n := result.SkippedSockets; n > 0 && !p.global.quiet {
+			p.say("%s left out: a tar archive has no sockets", count(n, "socket", "sockets"))
+		}
+		return restoreErrors(result, "could not be read whole")
 	})
 }

@@ -8,7 +8,7 @@ import (
 // Soft limits of the Go heap. They keep garbage from piling up between collections; what a job really needs is
 // bounded by its own budgets, below these.
 const (
-	backupMemory  = 128 << 20
+	backupMemory  = 150 << 20
 	restoreMemory = 128 << 20
 	mountMemory   = 80 << 20 // and the cache, if one is asked for
 )

@@ -92,6 +92,3 @@ func (p *program) openEntry(ctx context.Context, st *store.Store, ref string) (*
 	}
 	return t, tree, f, nil
 }
-
-// address is the name of a snapshot that cat, restore and the like take.
-func address(l snapshot.Listed) string { return l.Dataset + "@" + l.Name }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"time"
@@ -124,4 +125,33 @@ func (r *reporter) pace(done, total int64) string {
 		parts = append(parts, "ETA "+formatElapsed(left.Round(time.Second)))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// meter is a writer that shows as progress how much has passed it.
+type meter struct {
+	w       io.Writer
+	r       *reporter
+	total   int64 // 0: not known
+	written int64
+}
+
+// meter measures what is written to stdout. A terminal shows the data itself.
+func (r *reporter) meter(total int64) io.Writer {
+	if r.p.out.terminal || r.p.global.json {
+		return r.p.out
+	}
+	return &meter{w: r.p.out, r: r, total: total}
+}
+
+func (m *meter) Write(b []byte) (int, error) {
+	n, err := m.w.Write(b)
+	m.written += int64(n)
+	m.r.progress(nil, func() string {
+		line := formatSize(m.written)
+		if m.total > 0 {
+			line += " of " + formatSize(m.total)
+		}
+		return line + ", " + m.r.pace(m.written, m.total)
+	})
+	return n, err
 }
