@@ -24,7 +24,7 @@ func (r *run) entryAt(path string) (*snapshot.Entry, error) {
 	if path != "/" {
 		e.Name = filepath.Base(path)
 	}
-	fs := r.fs.of(devOf(&st), func() string { return path })
+	fs := r.fs.of(devOf(&st), func() string { return path }, true)
 	r.describe(e, &st, fs, r.now())
 	e.Flags = inodeFlags(fd, fs)
 	var x xattrReader

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"snapfs/snapshot"
@@ -136,7 +138,7 @@ func backupTree(ctx context.Context, repo repository, o *Options, h hooks) (*Res
 
 // take walks the source and commits the snapshot.
 func (r *run) take(ctx context.Context) (*Result, error) {
-	for _, e := range r.plan.missing {
+	for _, e := range slices.Concat(r.plan.missing, r.plan.outside) {
 		r.report(e.Op, e.Path, e.Err)
 	}
 	if err := r.walk(ctx); err != nil {
@@ -214,12 +216,15 @@ func (r *run) fill(ctx context.Context, m *snapshot.Manifest, root *snapshot.Ent
 		m.Above = r.above(m.Paths[0])
 	}
 	m.Excludes = r.plan.excludes
+	m.IgnoreFiles, m.ExcludeCaches, m.OneFileSystem = r.o.IgnoreFiles, r.o.ExcludeCaches, r.o.OneFileSystem
+	m.ExcludeLargerThan = r.o.ExcludeLargerThan
 	m.FileSystems = r.fs.list()
 	m.Found = snapshot.FoundByScan
 	m.Unstable = uint64(r.count.unstable.Load())
 	r.mu.Lock()
-	m.Errors, m.ErrorCount = r.errs, uint64(r.count.errors.Load())
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	m.Errors, m.ErrorCount = slices.Clone(r.errs), uint64(r.count.errors.Load())
+	slices.SortFunc(m.Errors, func(a, b snapshot.FileError) int { return strings.Compare(a.Path, b.Path) })
 	return nil
 }
 

@@ -58,7 +58,7 @@ func (w *worker) content(fd int, j *fileJob, size int64) (stored, error) {
 		return w.cutContent(fd, j, size)
 	}
 	// One byte more than expected: a full buffer says that there is more, a short read that there is not.
-	buf := w.buf[:size+1]
+	buf := w.buffer(int(w.small) + 1)[:size+1]
 	n, err := readSome(fd, buf)
 	if err != nil {
 		return stored{}, &sourceError{err}
@@ -71,6 +71,14 @@ func (w *worker) content(fd int, j *fileJob, size int64) (stored, error) {
 	id, err := w.w.Put(w.ctx, store.KindChunk, buf[:n])
 	s.content.Items = []snapshot.Item{{ID: id, Length: int64(n)}}
 	return s, err
+}
+
+// buffer is the worker's, of at least n bytes: it becomes as large as the files it meets need.
+func (w *worker) buffer(n int) []byte {
+	if len(w.buf) < n {
+		w.buf = make([]byte, n)
+	}
+	return w.buf
 }
 
 // readSome reads from the beginning. Less than one byte short of p is taken for the end without asking again.
@@ -93,7 +101,7 @@ func readSome(fd int, p []byte) (int, error) {
 
 // cutContent reads a file through the worker's buffer and cuts it.
 func (w *worker) cutContent(fd int, j *fileJob, size int64) (s stored, err error) {
-	if size > int64(len(w.buf)) {
+	if buf := w.buffer(2 * w.cut.Params().Max); size > int64(len(buf)) {
 		// Twice the readahead; an advice, so whether it is taken does not matter.
 		_ = unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL)
 	}

@@ -1,2 +1,60 @@
-// Package backup turns a source tree or a stream into a snapshot: scan, compare with the parent, chunk, commit.
+// Package backup turns a source tree or a stream into a snapshot: scan, compare with the parent, read, commit.
+//
+// # The walk
+//
+// Walkers take directories as tasks, depth first, each on its own stack; an idle one takes the oldest task of another.
+// Files are named to the kernel by a directory's descriptor and one name, never by a path, so that no tree is too
+// deep and no symlink followed. A directory's descriptor may be closed while nobody uses it and is opened again from
+// the nearest open directory above, with its inode checked; some 200 stay open at most.
+//
+// A directory's names are read, sorted, and gone through in windows beside the same directory of the parent snapshot.
+// A name is unchanged if type, size, mtime, ctime, inode, mode and owner are as they were and its entry is not marked
+// fresh: then the parent's entry is taken over after that one statx, attributes that need further calls included. The
+// window waits for its subdirectories and files and goes to the directory's writer. While everything is as in the
+// parent there is no writer: at the end the parent's node is used as it is; at the first difference the windows
+// before it are replayed from the parent. So a directory of a million names is a stream, and memory is the names of the
+// directories on the way (10 bytes more than the names themselves) and their windows, which shrink with depth.
+//
+// Fresh means: when it was read, a time of the file lay less than a clock tick back (2 s on file systems with coarse
+// times, and where both times are whole seconds), so that another change could leave the times as they are. An mtime
+// that lies far ahead does not count: someone set it, and a change moves it.
+//
+// # Content
+//
+// Files below 16 MiB go to the workers in batches of neighbours; each worker has a Writer of its own, so that what
+// lies together in the tree lies together in the store. A larger file is read by one reader into recycled blocks and cut
+// there, and its chunks are spread over all workers. Files up to the cutter's minimum are one blob, read by one call.
+// Pages of large files that were not in the page cache before are dropped behind the reader (cachestat tells).
+// Holes are found by SEEK_DATA and SEEK_HOLE if a file has fewer blocks than its size asks for, and never read.
+//
+// A file that changes while it is read (other times, size or inode afterwards) is read again up to three times, as long
+// as that is less than 4 GiB; then it is saved as it was read, marked fresh, and counted as unstable. One that vanishes
+// is no error; one that becomes something else is looked at again; a directory that was moved away meanwhile
+// counts as vanished, with what was not yet read of it.
+//
+// Of a file with several names the content is read once, its record goes to the link tree; names met meanwhile wait for
+// it, so that none is saved without a record. With --ignore-inode or --ignore-ctime an entry taken over keeps the
+// parent's inode and ctime, so that it is the same in the store, and changes that only they would show are not seen.
+//
+// Inode flags are read by FS_IOC_GETFLAGS, not from statx, which knows only some of them; the bits that chattr can set are
+// kept. Flags of other types than files and directories are not read: the kernel has no call that does not open them.
+//
+// # What is left out
+//
+// Patterns hold relative to each PATH, those of ignore files relative to where they lie; what the options say comes
+// before ignore files. A name excluded is not entered, unless a PATH lies below. The store's directory, pseudo file
+// systems and mounts of snapfs are saved as empty directories unless they are named; a mount of snapfs is not even
+// asked for its attributes, since its server may be waiting for us.
+//
+// # Parents and partials
+//
+// The parent is the dataset's last snapshot that is whole and can be read. A page of it that cannot be read makes what
+// it described new. Every 10 minutes, and when it is interrupted after some work, a run commits a partial: everything
+// stands still, what is complete so far is written as a tree of its own, and the run goes on. The next run looks up there
+// what the parent does not know. Of a directory with several windows a partial holds only the present one, and of
+// a large file under way nothing; their content is read again and found in the store. new, changed, unchanged and
+// removed always compare with the parent.
+//
+// Names that are listed to be saved, PATHs or lines of --files-from, and are not there are errors; a snapshot of none of
+// them is not made.
 package backup

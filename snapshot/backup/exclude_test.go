@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -164,6 +165,34 @@ func TestMissingSource(t *testing.T) {
 	}
 	o.Paths = o.Paths[1:]
 	if _, err := repo.try(t, o); err == nil || !strings.Contains(err.Error(), ErrNothingSaved.Error()) {
+		t.Error(err)
+	}
+}
+
+// TestMissingFiles lists names that are not there.
+func TestMissingFiles(t *testing.T) {
+	root := t.TempDir()
+	write(t, root, map[string]string{"a/x": "1"})
+	repo := newFakeRepo(t)
+	var paths []string
+	o := Options{
+		Paths: []string{root}, Files: []string{"a/x", "a/no", "not/there/at/all", "/elsewhere"},
+		OnError: func(e *snapshot.PathError) { paths = append(paths, e.Path) },
+	}
+	res := repo.backup(t, o)
+	slices.Sort(paths)
+	if want := []string{"/elsewhere", root + "/a/no", root + "/not/there/at/all"}; !slices.Equal(paths, want) || res.Errors != 3 {
+		t.Errorf("%q, not %q", paths, want)
+	}
+	if got := names(listTree(t, repo.tree(t, res.Snapshot.ID))); got != "a/ a/x" {
+		t.Error(got)
+	}
+	o.Files = o.Files[1:]
+	if _, err := repo.try(t, o); err != nil {
+		t.Error(err) // the directory "a" was saved
+	}
+	o.Files = []string{"no"}
+	if _, err := repo.try(t, o); !errors.Is(err, ErrNothingSaved) {
 		t.Error(err)
 	}
 }

@@ -9,14 +9,13 @@ import (
 	"snapfs/snapshot"
 	"snapfs/snapshot/snapshottest"
 	"snapfs/store"
-	"snapfs/store/chunker"
 )
 
 // fakeRepo is a store in memory.
 type fakeRepo struct {
 	*snapshottest.Blobs
 	dir    string
-	params chunker.Params
+	params store.CutParams
 
 	mu     sync.Mutex
 	state  store.State
@@ -28,7 +27,7 @@ type fakeRepo struct {
 func newFakeRepo(t testing.TB) *fakeRepo {
 	return &fakeRepo{
 		Blobs: snapshottest.New(), dir: t.TempDir(), locked: map[string]bool{},
-		params: chunker.Params{Min: 16 << 10, Average: 64 << 10, Max: 256 << 10},
+		params: store.CutParams{Min: 16 << 10, Average: 64 << 10, Max: 256 << 10},
 	}
 }
 
@@ -53,8 +52,22 @@ func (w *fakeWriter) Put(ctx context.Context, kind store.Kind, data []byte) (sto
 func (w *fakeWriter) Flush(context.Context) error { return nil }
 func (w *fakeWriter) Stats() store.WriterStats    { return w.stats }
 
+// fakeCutter cuts after a byte of a certain value, once there is the average length.
+type fakeCutter struct{ params store.CutParams }
+
+func (c fakeCutter) Params() store.CutParams { return c.params }
+
+func (c fakeCutter) Cut(buf []byte) int {
+	for i := c.params.Average; i < min(len(buf), c.params.Max); i++ {
+		if buf[i] == '7' {
+			return i + 1
+		}
+	}
+	return min(len(buf), c.params.Max)
+}
+
 func (r *fakeRepo) newWriter() blobWriter { return &fakeWriter{r: r} }
-func (r *fakeRepo) newCutter() cutter     { return chunker.New(r.params, [32]byte{7}) }
+func (r *fakeRepo) newCutter() cutter     { return fakeCutter{r.params} }
 func (r *fakeRepo) PageKey() [32]byte     { return [32]byte{9} }
 func (r *fakeRepo) Dir() string           { return r.dir }
 

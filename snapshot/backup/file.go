@@ -28,7 +28,7 @@ func newWorker(ctx context.Context, r *run) *worker {
 	p := cut.Params()
 	return &worker{
 		r: r, ctx: ctx, w: r.repo.newWriter(), cut: cut, small: int64(p.Min),
-		buf: make([]byte, 2*p.Max), list: snapshot.NewContentWriter(r.nodes, r.pageKey),
+		list: snapshot.NewContentWriter(r.nodes, r.pageKey),
 	}
 }
 

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,7 +65,8 @@ type fileSystems struct {
 	byDev map[uint64]*fileSystem
 	table []snapshot.FileSystem // by index; what earlier snapshots knew first
 	used  map[string]bool       // mount paths that have an st_dev in this run
-	seen  []mount
+
+	layers int
 }
 
 func newFileSystems(known ...[]snapshot.FileSystem) *fileSystems {
@@ -84,19 +86,25 @@ func newFileSystems(known ...[]snapshot.FileSystem) *fileSystems {
 	return f
 }
 
-// of returns what is known of a device; path, asked only for an unknown one, is where it was met.
-func (f *fileSystems) of(dev uint64, path func() string) *fileSystem {
+// of returns what is known of a device; path, asked only for an unknown one, is where it was met. What is not entered
+// as a directory but has a device of its own is a layer of an overlay: it is named after the overlay's mount, for the
+// first file met may be another one next time.
+func (f *fileSystems) of(dev uint64, path func() string, entered bool) *fileSystem {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if fs := f.byDev[dev]; fs != nil {
 		return fs
 	}
 	at := path()
-	f.seen = f.mounts() // again for each new device: it may have been mounted since
-	m, ok := mountOf(f.seen, dev, at)
-	if !ok || f.used[m.path] {
-		// A subvolume, or a layer of an overlay: it has no mount of its own.
-		m = mount{path: at, dev: dev, fsType: m.fsType}
+	m, ok := mountOf(f.mounts(), dev, at) // read for each new device: it may have been mounted since
+	if !ok || f.used[m.path] { // it has no mount of its own
+		if entered {
+			m.path = at // a subvolume
+		} else {
+			m.path = fmt.Sprintf("%s (layer %d)", m.path, f.layers)
+			f.layers++
+		}
+		m.dev = dev
 	}
 	f.used[m.path] = true
 	fs := &fileSystem{dev: dev, tick: f.tick, pseudo: pseudoTypes[m.fsType], snapfs: m.fsType == snapfsType}

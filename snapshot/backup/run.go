@@ -57,7 +57,8 @@ type hooks struct {
 	fail   func(name string) error // instead of opening it
 	read   func(name string)       // its content has been read
 
-	batchFiles int // in place of the constant
+	batchFiles int            // in place of the constant
+	mounts     func() []mount // in place of the kernel's list
 }
 
 func (h *hooks) opening(name string) error {
@@ -190,6 +191,9 @@ func (r *run) walk(ctx context.Context) error {
 // begin makes the first task.
 func (r *run) begin(ctx context.Context) error {
 	r.fs = newFileSystems(tablesOf(r.base), tablesOf(r.extra))
+	if r.hooks.mounts != nil {
+		r.fs.mounts = r.hooks.mounts
+	}
 	p := r.plan
 	fd, err := openDirectory(unix.AT_FDCWD, appendName(nil, p.root), true)
 	if err != nil {
@@ -203,7 +207,7 @@ func (r *run) begin(ctx context.Context) error {
 	t.dir.ino, t.dir.dev = t.st.Ino, devOf(&t.st)
 	r.fds.adopt(t.dir, fd)
 	r.fds.release(t.dir)
-	t.fs = r.fs.of(t.dir.dev, func() string { return p.root })
+	t.fs = r.fs.of(t.dir.dev, func() string { return p.root }, true)
 	t.scope = scope{sel: p.sel, onlySel: !p.sel.whole, source: p.source, top: p.source != nil, contents: true, device: t.dir.dev}
 	t.avoid = r.snapfsMounts(p.root)
 	if r.base != nil {

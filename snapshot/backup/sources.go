@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -80,6 +81,7 @@ type plan struct {
 	source *source // of the root, if it is a PATH
 
 	missing  []*snapshot.PathError // PATHs that are not there
+	outside  []*snapshot.PathError // files asked for that lie below no PATH
 	excludes []string              // patterns as given
 }
 
@@ -146,18 +148,25 @@ func (p *plan) restrict(files []string) {
 		p.sel.make(path).narrow()
 	}
 	for _, file := range files {
+		found := false
 		for _, path := range paths {
 			full := filepath.Join(path, file)
 			if filepath.IsAbs(file) {
-				if full = filepath.Clean(file); !below(full, path) {
-					continue
-				}
+				full = filepath.Clean(file)
 			}
-			at := p.sel.make(full)
-			at.whole, at.named = true, true
+			if below(full, path) {
+				at := p.sel.make(full)
+				at.whole, at.named, found = true, true, true
+			}
+		}
+		if !found {
+			p.outside = append(p.outside, &snapshot.PathError{Op: "open", Path: file, Err: errOutside})
 		}
 	}
 }
+
+// errOutside: a listed file lies below no PATH.
+var errOutside = errors.New("is below none of the paths")
 
 // absolutePaths makes paths absolute, sorted, without duplicates. A ".." is taken as the kernel takes it.
 func absolutePaths(paths []string) ([]string, error) {

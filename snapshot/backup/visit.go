@@ -74,11 +74,8 @@ func (w *walker) look(c *candidate) error {
 	c.fs = c.t.fs
 	if dev := devOf(c.st); dev != c.fs.dev {
 		c.fs = w.r.fs.of(dev, func() string {
-			if typ != snapshot.TypeDir { // a layer of an overlay: not a place of its own
-				return joinPath(c.t.path(), "")
-			}
 			return c.path()
-		})
+		}, typ == snapshot.TypeDir)
 	}
 	if had := c.base.Entry; had != nil && (had.Type == snapshot.TypeDir) != (typ == snapshot.TypeDir) {
 		w.gone = append(w.gone, c.base)
@@ -100,10 +97,25 @@ func (w *walker) look(c *candidate) error {
 
 // unseen deals with a name that statx fails on.
 func (w *walker) unseen(c *candidate, err error) {
-	if !vanished(err) || c.named() {
+	switch {
+	case !vanished(err):
 		w.r.report("stat", c.path(), err)
-	} else if c.base.Entry != nil {
+		return
+	case c.sel != nil:
+		w.r.missing(c.sel, c.path(), err)
+	}
+	if c.base.Entry != nil {
 		w.gone = append(w.gone, c.base)
+	}
+}
+
+// missing reports what was asked for by name at or below a path that is not there.
+func (r *run) missing(s *selection, path string, err error) {
+	if s.named {
+		r.report("open", path, err)
+	}
+	for _, name := range s.names() {
+		r.missing(s.children[name], joinPath(path, name), err)
 	}
 }
 
