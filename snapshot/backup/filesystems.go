@@ -97,7 +97,7 @@ func (f *fileSystems) of(dev uint64, path func() string, entered bool) *fileSyst
 	}
 	at := path()
 	m, ok := mountOf(f.mounts(), dev, at) // read for each new device: it may have been mounted since
-	if !ok || f.used[m.path] { // it has no mount of its own
+	if !ok || f.used[m.path] {            // it has no mount of its own
 		if entered {
 			m.path = at // a subvolume
 		} else {
