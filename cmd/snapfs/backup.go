@@ -126,6 +126,7 @@ func (p *program) runBackup(ctx context.Context, o backupOptions) error {
 		return err
 	}
 	limitMemory(backupMemory)
+	collectEarly(earlyGC)
 	return p.withStore(ctx, "backup of "+dataset, func(st *store.Store) error {
 		r := p.newReporter()
 		defer r.clear()

@@ -29,7 +29,9 @@ bsdtar extract them ('tar --xattrs --xattrs-include=* --acls -xp').`,
 
 func (p *program) runDump(ctx context.Context, ref string) error {
 	limitMemory(restoreMemory)
-	return p.withStore(ctx, "dump of "+ref, func(st *store.Store) error {
+	so := p.storeOptions("dump of " + ref)
+	so.Cache = restoreCache
+	return p.withStoreAs(ctx, so, func(st *store.Store) error {
 		t, tree, err := p.openTree(ctx, st, ref)
 		if err != nil {
 			return err

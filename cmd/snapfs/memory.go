@@ -8,14 +8,17 @@ import (
 // Soft limits of the Go heap. They keep garbage from piling up between collections; what a job really needs is
 // bounded by its own budgets, below these.
 const (
-	backupMemory  = 150 << 20
-	restoreMemory = 128 << 20
-	mountMemory   = 80 << 20 // and the cache, if one is asked for
+	backupMemory  = 160 << 20
+	restoreMemory = 192 << 20 // at 128 MiB the collector runs all the time: 2.7 instead of 1.3 s CPU for 50,000 files
+	mountMemory   = 80 << 20  // and the cache, if one is asked for
 )
 
-// mountGC makes a mount collect garbage early: the index's memory tables are a part of the heap that hardly changes,
-// and would let garbage grow to the same size (measured: 126 instead of 101 MB at the peak).
-const mountGC = 25
+// earlyGC makes the collector run early where the heap is large and garbage is little: the memory tables of the index
+// alone would let garbage grow by their size. Measured peaks: backup 240 MB at the usual 100 %, mount 126 MB and 101 MB.
+const earlyGC = 25
+
+// restoreCache is enough for those that read a store in its own order, each frame once; bytes.
+const restoreCache = 12 << 20
 
 // limitMemory sets a soft limit unless the user has set one.
 func limitMemory(bytes int64) {

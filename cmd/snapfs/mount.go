@@ -92,7 +92,7 @@ func (p *program) runMount(ctx context.Context, o mountOptions) error {
 		return p.startDaemon(ctx)
 	}
 	limitMemory(mountMemory + o.Cache)
-	collectEarly(mountGC)
+	collectEarly(earlyGC)
 	dir, err := filepath.Abs(o.dir)
 	if err != nil {
 		return err

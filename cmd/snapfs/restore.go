@@ -72,7 +72,9 @@ func (p *program) readRestoreOptions(c *cli.Context, ref string) (o restoreOptio
 
 func (p *program) runRestore(ctx context.Context, o restoreOptions) error {
 	limitMemory(restoreMemory)
-	return p.withStore(ctx, "restore of "+o.ref, func(st *store.Store) error {
+	so := p.storeOptions("restore of " + o.ref)
+	so.Cache = restoreCache
+	return p.withStoreAs(ctx, so, func(st *store.Store) error {
 		t, tree, err := p.openTree(ctx, st, o.ref)
 		if err != nil {
 			return err
