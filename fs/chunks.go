@@ -182,8 +182,11 @@ func (c *chunkCache) buffer(size int64) []byte {
 		c.spare -= int64(1) << class
 		return spare[len(spare)-1]
 	}
-	return make([]byte, 1<<class)
+	return make([]byte, 1<<class, 1<<class+slack)
 }
+
+// slack behind a buffer lets the decompressor copy 16 bytes at a time to the very end.
+const slack = 16
 
 // classOf is the power of two that has room for size bytes.
 func classOf(size int64) int { return bits.Len64(uint64(size - 1)) }
