@@ -189,7 +189,9 @@ func (r *run) adopt(f *folder, fd int, made bool) error {
 	}
 	if f.parent == nil || f.parent.dev != f.dev {
 		if dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			r.mu.Lock()
 			r.dest.syncs = append(r.dest.syncs, dup)
+			r.mu.Unlock()
 		}
 	}
 	r.folders.add(f, fd)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -103,6 +104,9 @@ func (r *run) prepare() (err error) {
 
 func (r *run) close() {
 	r.folders.closeAll()
+	if r.dest != nil {
+		r.dest.done()
+	}
 	if r.firsts != nil {
 		r.firsts.close()
 	}
@@ -112,6 +116,7 @@ func (r *run) close() {
 // restore runs the scan and, beside it, the work on windows of what it finds.
 func (r *run) restore() error {
 	windows := make(chan *window)
+	flush := make(chan struct{}, 1)
 	var g errgroup.Group
 	g.Go(func() error {
 		defer close(windows)
@@ -119,8 +124,23 @@ func (r *run) restore() error {
 		return nil
 	})
 	g.Go(func() error {
+		defer close(flush)
+		flushed := int64(0)
 		for w := range windows {
 			r.execute(w)
+			if n := r.count.bytesWritten.Load(); n-flushed > flushEvery {
+				flushed = n
+				select {
+				case flush <- struct{}{}:
+				default: // the disk is busy with the last one
+				}
+			}
+		}
+		return nil
+	})
+	g.Go(func() error {
+		for range flush {
+			_ = r.flush() // errors come again at the end
 		}
 		return nil
 	})
@@ -142,7 +162,6 @@ func (r *run) settle() error {
 	if err := r.sync(); err != nil {
 		return err
 	}
-	r.dest.done()
 	if r.Verify {
 		r.verify()
 	}
@@ -164,9 +183,22 @@ func (r *run) sync() error {
 	if r.count.written.Load() == 0 && r.count.deleted.Load() == 0 {
 		return nil
 	}
-	for _, fd := range r.dest.syncs {
+	if err := r.flush(); err != nil {
+		return fmt.Errorf("sync %s: %w", r.dest.root, err)
+	}
+	return nil
+}
+
+// flushEvery bytes written, a sync is begun beside the work, so that the disk is not idle until the end.
+const flushEvery = 256 << 20
+
+func (r *run) flush() error {
+	r.mu.Lock()
+	fds := slices.Clone(r.dest.syncs)
+	r.mu.Unlock()
+	for _, fd := range fds {
 		if err := again(func() error { return unix.Syncfs(fd) }); err != nil {
-			return fmt.Errorf("sync %s: %w", r.dest.root, err)
+			return err
 		}
 	}
 	return nil
