@@ -107,7 +107,7 @@ func typedHints(err error) []string {
 	var missing *store.MissingError
 	var corrupt *store.CorruptError
 	if errors.As(err, &missing) || errors.As(err, &corrupt) {
-		return []string{"other files and snapshots are not affected; the next backup of the same files stores them again"}
+		return []string{"only what needs these bytes is affected; other files and snapshots can be read"}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"os"
@@ -276,5 +277,84 @@ func TestProgressOnTerminal(t *testing.T) {
 	}
 	if _, shown := converse(t, process(t, "backup", "--command", "echo; sleep 0.5; echo", "--as", "s", "--no-progress")); strings.Contains(shown, "\x1b") {
 		t.Errorf("--no-progress shows %q", shown)
+	}
+}
+
+// damage flips a byte in the middle of each large volume.
+func damage(t *testing.T, store string) {
+	t.Helper()
+	volumes, err := filepath.Glob(filepath.Join(store, "volumes", "*"))
+	if err != nil || len(volumes) == 0 {
+		t.Fatalf("no volumes: %v", err)
+	}
+	for _, v := range volumes {
+		data, err := os.ReadFile(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(data) < 1<<20 {
+			continue
+		}
+		data[len(data)/2] ^= 1
+		if err := os.WriteFile(v, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestDamage(t *testing.T) {
+	store := clearStore(t)
+	tree := t.TempDir()
+	random := make([]byte, 2<<20)
+	rand.Read(random)
+	writeFile(t, filepath.Join(tree, "large"), string(random))
+	writeFile(t, filepath.Join(tree, "whole"), "whole")
+	succeed(t, "backup", tree, "--dataset", "d", "--quiet")
+	damage(t, store)
+
+	if r := runLine(t, "", "cat", "d:large"); r.code != exitDamage || !strings.Contains(r.stderr, "d@") || !strings.Contains(r.stderr, ":/large: ") {
+		t.Errorf("cat: %d, %s", r.code, r.stderr)
+	}
+	to := t.TempDir()
+	r := runLine(t, "", "restore", "d", "--to", to, "--json")
+	if summary := object(t, r.stdout); r.code != exitDamage || summary["damaged"] != 1.0 || summary["errors"] != 1.0 {
+		t.Errorf("restore: %d, %v, %s", r.code, summary, r.stderr)
+	}
+	if data, err := os.ReadFile(filepath.Join(to, "whole")); string(data) != "whole" {
+		t.Errorf("what is not damaged: %q, %v", data, err)
+	}
+	if r := runLine(t, "", "dump", "d"); r.code != exitDamage || !strings.Contains(r.stderr, "large") {
+		t.Errorf("dump: %d, %s", r.code, r.stderr)
+	}
+	if got := succeed(t, "ls", "d"); got != "large\nwhole\n" {
+		t.Errorf("ls: %q", got)
+	}
+}
+
+func TestBackgroundMountLogsDamage(t *testing.T) {
+	needFUSE(t)
+	store := clearStore(t)
+	tree := t.TempDir()
+	random := make([]byte, 2<<20)
+	rand.Read(random)
+	writeFile(t, filepath.Join(tree, "large"), string(random))
+	succeed(t, "backup", tree, "--dataset", "d", "--quiet")
+	damage(t, store)
+
+	dir, state := mountpoint(t), t.TempDir()
+	start := process(t, "mount", "-d", dir)
+	start.Env = append(start.Env, "XDG_STATE_HOME="+state)
+	if code, out := finishes(t, start); code != exitDone {
+		t.Fatalf("exit code %d, %q", code, out)
+	}
+	if out, err := exec.Command("cmp", filepath.Join(dir, "d", "latest", "large"), filepath.Join(tree, "large")).CombinedOutput(); err == nil {
+		t.Errorf("the damaged file can be read: %s", out)
+	}
+	log, err := os.ReadFile(filepath.Join(state, "snapfs", "mount.log"))
+	if err != nil || strings.Count(string(log), "\n") != 1 || !strings.Contains(string(log), "large") {
+		t.Errorf("log %q, %v", log, err)
+	}
+	if code, out := finishes(t, process(t, "umount", dir)); code != exitDone {
+		t.Errorf("umount: exit code %d, %q", code, out)
 	}
 }
