@@ -36,7 +36,7 @@
 //	find -printf %s, cold: two requests a directory, none an entry
 //	tar of 33,000 small files: 5.9 s of processor time, client included; with pushing 4.0 s, with less than half the
 //	  requests
-//	146 MB file, cold: 1.2 s of processor time a GB more than the decompression takes (1.2 s a GB)
+//	146 MB file, cold: 0.20 s in the server, nearly all of it decompression, and 0.11 s in the kernel on both sides
 //	buffers used again: 126 MB of peak memory instead of 258 MB after three readings of that file
 //
 // # Permissions
