@@ -125,7 +125,7 @@ func (s *Store) NewWriter() *Writer {
 	if err != nil {
 		level = volume.LevelFastest // not reached: the setting was checked at open
 	}
-	return &Writer{writer{session: s.session, keys: s.keys, flight: s.flight, packer: volume.NewPacker(level)}}
+	return &Writer{writer{session: s.session, keys: s.keys, flight: s.flight, damaged: &s.reader.damaged, packer: volume.NewPacker(level)}}
 }
 
 // Commit makes a snapshot real. All Writers must have been flushed.

@@ -20,6 +20,7 @@ type writer struct {
 	session Session
 	keys    idKeys
 	flight  *inFlight
+	damaged *damagedFrames
 	packer  *volume.Packer
 	packs   [ClassMetadata + 1]smallBlobs
 	plain   []byte // the frame being made
@@ -97,7 +98,7 @@ func (w *writer) put(ctx context.Context, kind Kind, data []byte) (ID, error) {
 func (w *writer) putAlone(ctx context.Context, class Class, row volume.Blob, data []byte) error {
 	blobs := []volume.Blob{row}
 	defer w.flight.release(blobs)
-	have, err := w.session.Have(ctx, []ID{row.ID})
+	have, err := w.damaged.have(ctx, w.session, []ID{row.ID})
 	if err == nil && !have[0] {
 		err = w.send(ctx, class, blobs, data)
 	}
@@ -129,7 +130,7 @@ func (w *writer) dropKnown(ctx context.Context, p *smallBlobs) error {
 	for i, b := range fresh {
 		ids[i] = b.ID
 	}
-	have, err := w.session.Have(ctx, ids)
+	have, err := w.damaged.have(ctx, w.session, ids)
 	if err != nil {
 		return err
 	}
