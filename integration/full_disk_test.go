@@ -1,0 +1,142 @@
+package integration
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// fill writes a file until its file system has not a byte left.
+func fill(t testing.TB, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; {
+		_, err := f.Write(make([]byte, size))
+		switch {
+		case errors.Is(err, syscall.ENOSPC):
+			size /= 2
+		case err != nil:
+			t.Fatal(err)
+		}
+	}
+	f.Sync()
+}
+
+// grow gives the file system of a tmpfs more room.
+func grow(t testing.TB, dir, size string) {
+	t.Helper()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size="+size); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFullDisk backs up more than the store's disk holds: the error says so, what was there stays good, and the next
+// run with more room continues.
+func TestFullDisk(t *testing.T) {
+	needRoot(t)
+	for _, disk := range []struct {
+		name, size string
+		files      int // of 2 MiB
+	}{{"tiny", "96M", 60}, {"small", "300M", 160}} {
+		t.Run(disk.name, func(t *testing.T) {
+			if testing.Short() && disk.files > 100 {
+				t.Skip("writes 600 MB")
+			}
+			w := worldAt(t, t.TempDir())
+			w.store = w.path("disk", "store")
+			w.env = append(w.env, "SNAPFS_STORE="+w.store)
+			attachTmpfs(t, w.path("disk"), disk.size)
+			w.init()
+			src := newChurn(t, w.mkdir("source"))
+			src.files("small", 200)
+			first := "d@" + w.backup(0, "d", src.dir).Name
+			want := sums(t, src.dir)
+			for i := range disk.files {
+				src.write("big/"+strings.Repeat("x", i+1), 2<<20)
+			}
+			for range 2 { // again on the full disk
+				o := w.do(1, "backup", "--dataset", "d", src.dir)
+				if !strings.Contains(o.stderr, "space") || !strings.Contains(o.stderr, "hint: ") {
+					t.Errorf("the error says nothing of space, or gives no hint: %s", tail(o.stderr))
+				}
+			}
+			if n := len(w.snapshots()); n != 1 {
+				t.Errorf("%d snapshots, want 1", n)
+			}
+			differ(t, "the first snapshot on the full disk", want, w.restored(first))
+			before := usage(t, w.store)
+			grow(t, w.path("disk"), "800M")
+			s := w.backup(0, "d", src.dir)
+			differ(t, "the snapshot after all", sums(t, src.dir), w.restored("d@"+s.Name))
+			// What the failed runs wrote is found again.
+			total := int64(disk.files) * 2 << 20
+			if after := usage(t, w.store); after > total+total/4+32<<20 {
+				t.Errorf("the store takes %d MiB after %d MiB, for %d MiB of data", after>>20, before>>20, total>>20)
+			}
+		})
+	}
+}
+
+// usage is the sum of the sizes of the volumes.
+func usage(t testing.TB, dir string) int64 {
+	t.Helper()
+	var sum int64
+	for _, v := range volumes(t, dir) {
+		sum += v.size
+	}
+	return sum
+}
+
+// TestDiskFilledByOthers leaves not a byte: reading goes on, and so does writing once there is room again.
+func TestDiskFilledByOthers(t *testing.T) {
+	needRoot(t)
+	w := worldAt(t, t.TempDir())
+	disk := w.path("disk")
+	w.store = filepath.Join(disk, "store")
+	w.env = append(w.env, "SNAPFS_STORE="+w.store)
+	attachTmpfs(t, disk, "200M")
+	w.init()
+	src := newChurn(t, w.mkdir("source"))
+	src.files("files", 300)
+	src.write("large", 5<<20)
+	s := w.backup(0, "d", src.dir)
+	want := sums(t, src.dir)
+	held := w.mount("held") // opened its index while there was room
+
+	filler := filepath.Join(disk, "filler")
+	for _, how := range []string{"held", "alone"} {
+		fill(t, filler)
+		if len(w.snapshots()) != 1 {
+			t.Errorf("%s: the snapshot is not listed", how)
+		}
+		w.do(0, "ls", "-R", "d")
+		w.do(0, "find", "large")
+		w.do(0, "stats")
+		differ(t, how+": restore", want, w.restored("d"))
+		if how == "held" {
+			differ(t, "the mount that was there", want, sums(t, filepath.Join(held, "d", s.Name)))
+			w.umount(held)
+		}
+		mnt := w.mount("new")
+		differ(t, how+": new mount", want, sums(t, filepath.Join(mnt, "d", s.Name)))
+		src.write("more", 1<<20)
+		if o := w.do(1, "backup", "--dataset", "d", src.dir); !strings.Contains(o.stderr, "space") {
+			t.Errorf("%s: the error says nothing of space: %s", how, o.stderr)
+		}
+		w.umount(mnt)
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = w.backup(0, "d", src.dir)
+	differ(t, "with room again", sums(t, src.dir), w.restored("d@"+s.Name))
+}
