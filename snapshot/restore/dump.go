@@ -51,7 +51,7 @@ func DumpWith(ctx context.Context, r Reader, tree *snapshot.Tree, w io.Writer, o
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	d := &dump{DumpOptions: o, ctx: ctx, reader: r, tree: tree, top: at, tar: &tarWriter{w: w},
+	d := &dump{DumpOptions: o, ctx: ctx, reader: r, tree: tree, top: at, tar: newTarWriter(w),
 		ahead: semaphore.NewWeighted(dumpAhead), firsts: newFirsts(tree.Manifest().Links, ""),
 		members: make(chan *member, dumpQueued), out: &Result{}}
 	defer d.firsts.close()
@@ -193,7 +193,7 @@ func (d *dump) send(f snapshot.Found, name, where string) error {
 	if m.err != nil || m.link != "" || m.entry.Type != snapshot.TypeFile || m.entry.Size == 0 {
 		return d.emit(m)
 	}
-	m.pieces = make(chan *piece, 64)
+	m.pieces = make(chan *piece, piecesAhead(m.entry.Entry))
 	defer close(m.pieces)
 	if err := d.emit(m); err != nil {
 		return err
@@ -211,6 +211,13 @@ func (d *dump) send(f snapshot.Found, name, where string) error {
 		stopped = m.push(d.ctx, p)
 	}
 	return stopped
+}
+
+func piecesAhead(e *snapshot.Entry) int {
+	if e.Content.List.IsZero() {
+		return len(e.Content.Items) + 1
+	}
+	return 64
 }
 
 // memberAt is the archive's name of what has a position in the snapshot; "" if it was lost.

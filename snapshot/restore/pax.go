@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -44,9 +45,12 @@ type paxRecord struct{ key, value string }
 
 // tarWriter writes members. After an error it is of no use.
 type tarWriter struct {
-	w     io.Writer
+	w     *bufio.Writer
 	wrote int64 // bytes of the present member's data
+	zero  [32 << 10]byte
 }
+
+func newTarWriter(w io.Writer) *tarWriter { return &tarWriter{w: bufio.NewWriterSize(w, 256<<10)} }
 
 // header begins a member. What does not fit the fixed fields goes into records before it.
 func (t *tarWriter) header(h *tarHeader) error {
@@ -85,10 +89,9 @@ func (t *tarWriter) data(p []byte) error {
 
 // zeros writes n zero bytes of content.
 func (t *tarWriter) zeros(n int64) error {
-	var zero [32 << 10]byte
 	for n > 0 {
-		part := min(n, int64(len(zero)))
-		if err := t.data(zero[:part]); err != nil {
+		part := min(n, int64(len(t.zero)))
+		if err := t.data(t.zero[:part]); err != nil {
 			return err
 		}
 		n -= part
@@ -105,7 +108,12 @@ func (t *tarWriter) pad() error {
 }
 
 // close ends the archive.
-func (t *tarWriter) close() error { return t.zeros(2 * tarBlock) }
+func (t *tarWriter) close() error {
+	if err := t.zeros(2 * tarBlock); err != nil {
+		return err
+	}
+	return t.w.Flush()
+}
 
 // records are the header's own extra records and those of fields that do not fit.
 func (h *tarHeader) records() []paxRecord {
