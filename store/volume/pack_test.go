@@ -2,7 +2,9 @@ package volume
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -127,4 +129,26 @@ func FuzzPack(f *testing.F) {
 			t.Fatalf("body of %d bytes, not %d", len(body), p.RawLength)
 		}
 	})
+}
+
+// TestEncodedTextIsCompressed: data without repetitions, of few distinct bytes.
+func TestEncodedTextIsCompressed(t *testing.T) {
+	raw := make([]byte, 256<<10)
+	rng := rand.NewChaCha8([32]byte{5})
+	rng.Read(raw)
+	text := []byte(base64.StdEncoding.EncodeToString(raw))
+	for name, c := range map[string]struct {
+		data []byte
+		want Codec
+	}{"base64": {text, CodecZstd}, "random": {raw, CodecNone}} {
+		plain := NewPacker(LevelFastest).Pack(nil, []Blob{{Kind: 1, Length: uint32(len(c.data))}}, c.data)
+		pack, err := ParsePack(plain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pack.Codec != c.want {
+			t.Errorf("%s: codec %d", name, pack.Codec)
+		}
+		t.Logf("%s: %d bytes packed into %d", name, len(c.data), len(plain))
+	}
 }
