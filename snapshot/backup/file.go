@@ -56,35 +56,63 @@ func (w *worker) grown() int64 {
 	return n
 }
 
-// files reads a batch; files of the same directory share its descriptor.
+// openAhead is how many files of a batch are open before their turn, so that the disk is read while the
+// processor compresses.
+const openAhead = 8
+
+// files reads a batch.
 func (w *worker) files(jobs []fileJob) error {
-	for len(jobs) > 0 {
-		n := 1
-		for n < len(jobs) && jobs[n].t == jobs[0].t {
-			n++
+	ready := 0
+	for i := range jobs {
+		for ; ready < len(jobs) && ready <= i+openAhead; ready++ {
+			w.r.openAhead(&jobs[ready], &w.buffers)
 		}
-		fd, err := w.r.fds.acquire(jobs[0].t.dir)
-		for i := range jobs[:n] {
-			if err != nil {
-				w.r.failed(&jobs[i], err)
-				continue
+		j := &jobs[i]
+		if err := w.r.finishFile(j, w.r.readFile(w.ctx, j, &w.buffers, w.content)); err != nil {
+			for k := i + 1; k < ready; k++ {
+				jobs[k].close()
 			}
-			if err := w.file(&jobs[i], fd); err != nil {
-				w.r.fds.release(jobs[0].t.dir)
-				return err
-			}
+			return err
 		}
-		if err == nil {
-			w.r.fds.release(jobs[0].t.dir)
-		}
-		jobs = jobs[n:]
 	}
 	return nil
 }
 
-// file reads one file. The errors it returns end the run; those of the file itself are reported.
-func (w *worker) file(j *fileJob, dir int) error {
-	return w.r.finishFile(j, w.r.readFile(w.ctx, j, dir, &w.buffers, w.content))
+// openAhead opens a file and has its content fetched. An error is met again when it is its turn.
+func (r *run) openAhead(j *fileJob, b *buffers) {
+	fd, err := r.open(j, b)
+	if err != nil {
+		return
+	}
+	j.fd, j.open = fd, true
+	if j.entry.Size > 0 && !j.holes {
+		_ = unix.Fadvise(fd, 0, min(j.entry.Size, largeFile), unix.FADV_WILLNEED)
+	}
+}
+
+// open opens a job's file by its name.
+func (r *run) open(j *fileJob, b *buffers) (int, error) {
+	if err := r.hooks.opening(j.entry.Name); err != nil {
+		return -1, err
+	}
+	dir, err := r.fds.acquire(j.t.dir)
+	if err != nil {
+		return -1, err
+	}
+	defer r.fds.release(j.t.dir)
+	flags := openRead
+	if j.sel != nil && j.sel.named {
+		flags &^= unix.O_NOFOLLOW
+	}
+	b.name = appendName(b.name, j.entry.Name)
+	return openat(dir, b.name, flags)
+}
+
+func (j *fileJob) close() {
+	if j.open {
+		unix.Close(j.fd)
+		j.open = false
+	}
 }
 
 // errOther: the name is no longer a regular file.
@@ -114,11 +142,10 @@ type buffers struct {
 }
 
 // readFile completes j.entry from the file. If it changes meanwhile it is read again, and in the end taken as it is.
-func (r *run) readFile(ctx context.Context, j *fileJob, dir int, b *buffers, read contentReader) error {
-	b.name = appendName(b.name, j.entry.Name)
+func (r *run) readFile(ctx context.Context, j *fileJob, b *buffers, read contentReader) error {
 	total := int64(0)
 	for try := 0; ; try++ {
-		got, stable, err := r.readOnce(ctx, j, dir, b, read)
+		got, stable, err := r.readOnce(ctx, j, b, read)
 		total += got.read
 		if err != nil {
 			return err
@@ -134,19 +161,15 @@ func (r *run) readFile(ctx context.Context, j *fileJob, dir int, b *buffers, rea
 	}
 }
 
-func (r *run) readOnce(ctx context.Context, j *fileJob, dir int, b *buffers, read contentReader) (got stored, stable bool, err error) {
-	flags := openRead
-	if j.sel != nil && j.sel.named {
-		flags &^= unix.O_NOFOLLOW
+func (r *run) readOnce(ctx context.Context, j *fileJob, b *buffers, read contentReader) (got stored, stable bool, err error) {
+	if !j.open {
+		if j.fd, err = r.open(j, b); err != nil {
+			return got, false, &sourceError{err}
+		}
+		j.open = true
 	}
-	if err := r.hooks.opening(j.entry.Name); err != nil {
-		return got, false, &sourceError{err}
-	}
-	fd, err := openat(dir, b.name, flags)
-	if err != nil {
-		return got, false, &sourceError{err}
-	}
-	defer unix.Close(fd)
+	fd := j.fd
+	defer j.close()
 	now := r.now()
 	e := j.entry
 	got, err = read(fd, j, e.Size)

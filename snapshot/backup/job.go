@@ -28,6 +28,8 @@ type fileJob struct {
 	fs    *fileSystem
 	holes bool
 	link  *linkName // set if the entry is a record for the link tree
+	fd    int       // of the file, if it is open already
+	open  bool
 
 	base, more snapshot.Found // for looking at the name again
 	sel        *selection

@@ -83,13 +83,7 @@ func (d *reader) loop() error {
 }
 
 func (d *reader) file(j *fileJob) error {
-	dir, err := d.r.fds.acquire(j.t.dir)
-	if err != nil {
-		d.r.failed(j, err)
-		return nil
-	}
-	defer d.r.fds.release(j.t.dir)
-	err = d.r.readFile(d.ctx, j, dir, &d.buffers, d.content)
+	err := d.r.readFile(d.ctx, j, &d.buffers, d.content)
 	d.r.gate.enter() // what follows changes the tree
 	defer d.r.gate.leave()
 	return d.r.finishFile(j, err)
