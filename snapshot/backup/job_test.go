@@ -281,7 +281,7 @@ func TestStream(t *testing.T) {
 	if _, err = backupStream(t.Context(), repo, strings.NewReader(""), nil, &o); !errors.Is(err, ErrEmptyStream) {
 		t.Error(err)
 	}
-	if _, err = backupStream(t.Context(), repo, &failingReader{}, nil, &o); !errors.Is(err, bad2) {
+	if _, err = backupStream(t.Context(), repo, &failingReader{}, nil, &o); !errors.Is(err, errSource) {
 		t.Error(err)
 	}
 	if len(repo.state.Snapshots) != n {
@@ -298,13 +298,13 @@ func TestStream(t *testing.T) {
 	}
 }
 
-var bad2 = errors.New("cannot read")
+var errSource = errors.New("cannot read")
 
 type failingReader struct{ n int }
 
 func (r *failingReader) Read(p []byte) (int, error) {
 	if r.n++; r.n > 20 {
-		return 0, bad2
+		return 0, errSource
 	}
 	return len(p), nil
 }

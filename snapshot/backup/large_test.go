@@ -45,7 +45,6 @@ func TestLargeDirectory(t *testing.T) {
 	}
 	// One name in the middle: a few pages are written, the rest is replayed.
 	must(t, unix.Unlink(fmt.Sprintf("%s/file-%07d", root, n/2)))
-	puts = repo.Puts
 	third := repo.backup(t, Options{Paths: []string{root}})
 	if got := counts4(third); got != fmt.Sprintf("new 0 changed 0 unchanged %d removed 1", n-1) {
 		t.Error(got)
