@@ -44,9 +44,29 @@ func grow(t testing.TB, dir, size string) {
 func TestFullDisk(t *testing.T) {
 	needRoot(t)
 	for _, disk := range []struct {
-		name, size string
-		files      int // of 2 MiB
-	}{{"tiny", "96M", 60}, {"small", "300M", 160}} {
+		name   string
+		files  int // of 2 MiB
+		attach func(t testing.TB, dir string) (more func())
+	}{
+		{"tiny tmpfs", 60, func(t testing.TB, dir string) func() {
+			attachTmpfs(t, dir, "96M")
+			return func() { grow(t, dir, "800M") }
+		}},
+		{"tmpfs", 160, func(t testing.TB, dir string) func() {
+			attachTmpfs(t, dir, "300M")
+			return func() { grow(t, dir, "800M") }
+		}},
+		{"ext4", 60, func(t testing.TB, dir string) func() {
+			attachExt4(t, dir, "320M")
+			filler := filepath.Join(dir, "filler")
+			sh(t, dir, `fallocate -l 180M filler`)
+			return func() {
+				if err := os.Remove(filler); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}},
+	} {
 		t.Run(disk.name, func(t *testing.T) {
 			if testing.Short() && disk.files > 100 {
 				t.Skip("writes 600 MB")
@@ -54,7 +74,7 @@ func TestFullDisk(t *testing.T) {
 			w := worldAt(t, t.TempDir())
 			w.store = w.path("disk", "store")
 			w.env = append(w.env, "SNAPFS_STORE="+w.store)
-			attachTmpfs(t, w.path("disk"), disk.size)
+			more := disk.attach(t, w.path("disk"))
 			w.init()
 			src := newChurn(t, w.mkdir("source"))
 			src.files("small", 200)
@@ -74,7 +94,7 @@ func TestFullDisk(t *testing.T) {
 			}
 			differ(t, "the first snapshot on the full disk", want, w.restored(first))
 			before := usage(t, w.store)
-			grow(t, w.path("disk"), "800M")
+			more()
 			s := w.backup(0, "d", src.dir)
 			differ(t, "the snapshot after all", sums(t, src.dir), w.restored("d@"+s.Name))
 			// What the failed runs wrote is found again.
@@ -111,17 +131,27 @@ func TestDiskFilledByOthers(t *testing.T) {
 	s := w.backup(0, "d", src.dir)
 	want := sums(t, src.dir)
 	held := w.mount("held") // opened its index while there was room
+	var killed *job
 
 	filler := filepath.Join(disk, "filler")
-	for _, how := range []string{"held", "alone"} {
+	for _, how := range []string{"held", "alone", "killed"} {
+		if how == "killed" { // nobody closes the index
+			killed, held = w.holder("killed")
+			w.backup(0, "other", src.dir)
+		}
 		fill(t, filler)
-		if len(w.snapshots()) != 1 {
+		if how == "killed" {
+			killed.Process.Kill()
+			killed.wait()
+			w.umount(held)
+		}
+		if w.snapshots()["d@"+s.Name] == "" {
 			t.Errorf("%s: the snapshot is not listed", how)
 		}
 		w.do(0, "ls", "-R", "d")
 		w.do(0, "find", "large")
 		w.do(0, "stats")
-		differ(t, how+": restore", want, w.restored("d"))
+		differ(t, how+": restore", want, w.restored("d@"+s.Name))
 		if how == "held" {
 			differ(t, "the mount that was there", want, sums(t, filepath.Join(held, "d", s.Name)))
 			w.umount(held)

@@ -341,3 +341,25 @@ func TestKillMount(t *testing.T) {
 		w.umount(dir)
 	}
 }
+
+// TestKillClient kills a backup that works through another process: its lock goes with it.
+func TestKillClient(t *testing.T) {
+	w := newWorld(t)
+	src := newChurn(t, w.mkdir("source"))
+	src.files("files", 50)
+	first := w.backup(0, "d", src.dir)
+	want := sums(t, src.dir)
+	mnt := w.mount("mnt")
+	for i := range 8 {
+		src.files(fmt.Sprint("more", i), 300)
+		src.write("large", 20<<20)
+		j := w.start("backup", "--dataset", "d", src.dir)
+		time.Sleep(time.Duration(5+25*i) * time.Millisecond)
+		j.Process.Kill()
+		j.wait()
+		s := w.backup(0, "d", src.dir)
+		differ(t, "the next backup", sums(t, src.dir), w.restored("d@"+s.Name))
+		differ(t, "the mount", want, sums(t, filepath.Join(mnt, "d", first.Name)))
+	}
+	w.umount(mnt)
+}
