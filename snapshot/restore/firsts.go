@@ -1,7 +1,9 @@
 package restore
 
 import (
+	"bufio"
 	"encoding/binary"
+	"io"
 	"math/bits"
 	"os"
 	"sync"
@@ -89,9 +91,12 @@ func (f *firsts) set(rank, position uint32) {
 
 func (f *firsts) backToMemory() {
 	f.mem = make([]uint32, f.records)
-	var b [4]byte
+	r := bufio.NewReader(io.NewSectionReader(f.file, 0, 4*int64(f.records)))
 	for i := range f.mem {
-		_, _ = f.file.ReadAt(b[:], int64(i)*4)
+		var b [4]byte
+		if _, err := io.ReadFull(r, b[:]); err != nil {
+			break // beyond what was written: none
+		}
 		f.mem[i] = binary.LittleEndian.Uint32(b[:])
 	}
 	f.file.Close()

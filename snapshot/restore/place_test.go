@@ -205,7 +205,7 @@ func TestSources(t *testing.T) {
 func TestDeep(t *testing.T) {
 	blobs := newBlobs()
 	ctx := context.Background()
-	const depth = 1500
+	const depth = 500
 	name := "a-directory"
 	data, err := blobs.Put(ctx, store.KindChunk, []byte("bottom"))
 	ok(t, err)
