@@ -126,7 +126,7 @@ func (p *program) runBackup(ctx context.Context, o backupOptions) error {
 		return err
 	}
 	limitMemory(backupMemory)
-	collectEarly(earlyGC)
+	collectEarly(backupGC)
 	return p.withStore(ctx, "backup of "+dataset, func(st *store.Store) error {
 		r := p.newReporter()
 		defer r.clear()

@@ -104,6 +104,10 @@ func typedHints(err error) []string {
 	if errors.Is(err, os.ErrPermission) {
 		return []string{"run snapfs as a user who may do that, for instance as root"}
 	}
+	var incomplete *incompleteError
+	if errors.As(err, &incomplete) && os.Geteuid() != 0 {
+		return []string{"only root may read and write everything"}
+	}
 	var missing *store.MissingError
 	var corrupt *store.CorruptError
 	if errors.As(err, &missing) || errors.As(err, &corrupt) {

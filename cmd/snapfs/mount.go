@@ -37,7 +37,7 @@ serves it goes on in the background and writes what goes wrong to $XDG_STATE_HOM
 			&cli.StringFlag{Name: "snapshot", Usage: "show only `SNAP`"},
 			&cli.BoolFlag{Name: "allow-other", Usage: "let other users enter, with the permissions the files have"},
 			&cli.StringFlag{Name: "xattrs", Usage: "`WHEN` to show extended attributes: on, off (faster) or auto", Value: "auto"},
-			&cli.StringFlag{Name: "cache", Usage: "keep so many bytes in memory: `SIZE` (default: 30M)"},
+			&cli.StringFlag{Name: "cache", Usage: "keep so many bytes in memory: `SIZE` (default: 30M)", Value: "30M"},
 			&cli.StringFlag{Name: "uid", Usage: "show everything as owned by user `U` (a number)"},
 			&cli.StringFlag{Name: "gid", Usage: "show everything as owned by group `G` (a number)"},
 			&cli.StringFlag{Name: "umask", Usage: "take the permissions in `M` (octal) away from everything"},
@@ -61,10 +61,8 @@ func readMountOptions(c *cli.Context, dir string) (o mountOptions, err error) {
 	if !slices.Contains([]string{fs.XattrsOn, fs.XattrsOff, fs.XattrsAuto}, o.Xattrs) {
 		return o, usagef("--xattrs wants on, off or auto, not %q", o.Xattrs)
 	}
-	if s := c.String("cache"); s != "" {
-		if o.Cache, err = parseSize(s); err != nil {
-			return o, err
-		}
+	if o.Cache, err = parseSize(c.String("cache")); err != nil {
+		return o, err
 	}
 	for _, n := range []struct {
 		name string
@@ -92,7 +90,7 @@ func (p *program) runMount(ctx context.Context, o mountOptions) error {
 		return p.startDaemon(ctx)
 	}
 	limitMemory(mountMemory + o.Cache)
-	collectEarly(earlyGC)
+	collectEarly(mountGC)
 	dir, err := filepath.Abs(o.dir)
 	if err != nil {
 		return err
