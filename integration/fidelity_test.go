@@ -1,10 +1,17 @@
 package integration
 
 import (
+	"encoding/json"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // zoo is a source tree with everything a file system can hold. Tools cannot all see all of it: what takes more than
@@ -121,6 +128,7 @@ func TestFidelity(t *testing.T) {
 	}
 	snap := "zoo@" + s.Name
 
+	t.Run("ls", func(t *testing.T) { source.compareListing(t, w.with(t).do(0, "ls", "-R", "-l", "--json", snap).stdout) })
 	t.Run("mount", func(t *testing.T) {
 		w := w.with(t)
 		mnt := filepath.Join(w.mount("mnt"), "zoo", s.Name)
@@ -158,6 +166,67 @@ func TestFidelity(t *testing.T) {
 		source.comparePlain(t, out, "sock")
 		source.compareHuge(t, out)
 	})
+}
+
+// compareListing compares the JSON of ls with what statx says of the source.
+func (z zoo) compareListing(t *testing.T, listing string) {
+	t.Helper()
+	count := 0
+	for dec := json.NewDecoder(strings.NewReader(listing)); ; count++ {
+		var e struct {
+			Path, Type, Mode string
+			Path64           []byte `json:"path_base64"`
+			UID, GID         uint32
+			Size, Nlink      int64
+			Mtime, Btime     time.Time
+			Flags            []string
+			Xattrs           map[string]any
+		}
+		if err := dec.Decode(&e); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if len(e.Path64) > 0 {
+			e.Path = string(e.Path64)
+		}
+		if strings.HasPrefix(e.Path, "/deep/") {
+			continue
+		}
+		var st unix.Statx_t
+		path := filepath.Join(z.dir, e.Path)
+		if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_ALL|unix.STATX_BTIME, &st); err != nil {
+			t.Errorf("listed: %v", err)
+			continue
+		}
+		types := map[uint16]string{unix.S_IFREG: "file", unix.S_IFDIR: "dir", unix.S_IFLNK: "symlink", unix.S_IFIFO: "fifo",
+			unix.S_IFSOCK: "socket", unix.S_IFCHR: "char", unix.S_IFBLK: "block"}
+		if e.Type != "file" {
+			st.Size, e.Size = 0, 0
+		}
+		if e.Type == "dir" {
+			st.Nlink, e.Nlink = 0, 0
+		}
+		want := fmt.Sprint(types[st.Mode&unix.S_IFMT], fmt.Sprintf(" %04o ", st.Mode&0o7777), st.Uid, st.Gid, st.Size, st.Nlink,
+			time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec)).UTC(), time.Unix(st.Btime.Sec, int64(st.Btime.Nsec)).UTC())
+		got := fmt.Sprint(e.Type, " ", e.Mode, " ", e.UID, e.GID, e.Size, e.Nlink, e.Mtime.UTC(), e.Btime.UTC())
+		if got != want {
+			t.Errorf("%q is listed as %s, is %s", e.Path, got, want)
+		}
+		names := map[string]uint64{"immutable": unix.STATX_ATTR_IMMUTABLE, "append": unix.STATX_ATTR_APPEND, "nodump": unix.STATX_ATTR_NODUMP}
+		for name, bit := range names {
+			if slices.Contains(e.Flags, name) != (st.Attributes&bit != 0) {
+				t.Errorf("%q is listed with flags %v", e.Path, e.Flags)
+			}
+		}
+		xattrs, err := unix.Llistxattr(path, nil)
+		if err != nil || (xattrs > 0) != (len(e.Xattrs) > 0) {
+			t.Errorf("%q is listed with xattrs %v", e.Path, e.Xattrs)
+		}
+	}
+	if n := strings.Count(sh(t, z.dir, `find . -mindepth 1 -path ./deep/ -prune -o -mindepth 1 -printf 'x\n'`), "x"); n != count {
+		t.Errorf("%d entries listed, %d are there", count, n)
+	}
 }
 
 // extract unpacks a dump of the snapshot, without its sockets and what is deeper than tars can follow.
