@@ -66,7 +66,7 @@ func (c *chunkCache) get(id store.ID, size int64) (*chunk, error) {
 	}
 	<-ch.ready
 	if ch.err != nil {
-		c.release(ch)
+		c.release(ch, false)
 		return nil, ch.err
 	}
 	return ch, nil
@@ -83,7 +83,7 @@ func (c *chunkCache) ahead(id store.ID, size int64) {
 		c.workers <- struct{}{}
 		c.load(ch)
 		<-c.workers
-		c.release(ch)
+		c.release(ch, false)
 	}()
 }
 
@@ -139,12 +139,17 @@ func (c *chunkCache) discard(ch *chunk) {
 	ch.failed = true
 }
 
-func (c *chunkCache) release(ch *chunk) {
+// release ends a hold. A chunk that was used up, read to its end, makes room first: before those that were read ahead
+// earlier and are needed next.
+func (c *chunkCache) release(ch *chunk, usedUp bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ch.holds--
-	if ch.failed && ch.holds == 0 {
+	switch {
+	case ch.failed && ch.holds == 0:
 		c.reuse(ch)
+	case usedUp && !ch.failed:
+		c.order.MoveToBack(ch.place)
 	}
 	c.evict(0)
 }
@@ -195,6 +200,7 @@ func classOf(size int64) int { return bits.Len64(uint64(size - 1)) }
 type reply struct {
 	cache  *chunkCache
 	chunks []*chunk
+	usedUp []bool // which of them were read to the end
 	data   [][]byte
 	size   int
 }
@@ -216,8 +222,8 @@ func (r *reply) Bytes(buf []byte) ([]byte, fuse.Status) {
 
 // Done lets the chunks go.
 func (r *reply) Done() {
-	for _, ch := range r.chunks {
-		r.cache.release(ch)
+	for i, ch := range r.chunks {
+		r.cache.release(ch, r.usedUp[i])
 	}
 	r.chunks = nil
 }

@@ -5,10 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"testing"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"snapfs/snapshot"
 	"snapfs/snapshot/snapshottest"
 	"snapfs/store"
 )
@@ -44,7 +48,7 @@ func TestChunksAreRightAndBounded(t *testing.T) {
 					t.Errorf("chunk %d is wrong (%v)", i, err)
 					return
 				}
-				c.release(ch)
+				c.release(ch, rnd.IntN(2) == 0)
 			}
 		})
 	}
@@ -80,7 +84,7 @@ func TestHeldChunksStay(t *testing.T) {
 		if !bytes.Equal(ch.data, data[i]) {
 			t.Errorf("held chunk %d was overwritten", i)
 		}
-		c.release(ch)
+		c.release(ch, false)
 	}
 	c.close()
 }
@@ -108,4 +112,70 @@ func TestMissingChunkIsAskedForAgain(t *testing.T) {
 	if c.used != 512<<10 {
 		t.Errorf("%d bytes in use", c.used)
 	}
+}
+
+// TestSequenceReadsEachChunkOnce has no room for more than is read ahead.
+func TestSequenceReadsEachChunkOnce(t *testing.T) {
+	const n, size = 64, 700 << 10
+	ctx := context.Background()
+	mem := newMemStore("")
+	ids, data := putChunks(t, mem.Blobs, n, size)
+	w := snapshot.NewContentWriter(mem, testPageKey)
+	for _, id := range ids {
+		if err := w.Add(ctx, snapshot.Item{ID: id, Length: size}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	content, err := w.Finish(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := &snapshot.Entry{Name: "large", Type: snapshot.TypeFile, Size: n * size, Content: content}
+	s := serverOf(t, mem, file)
+	id := nodeID(1, 1)
+	want := bytes.Join(data, nil)
+	for off := 0; off < len(want); off += readSize {
+		r, st := s.Read(nil, &fuse.ReadIn{InHeader: fuse.InHeader{NodeId: id}, Offset: uint64(off), Size: readSize}, nil)
+		if !st.Ok() {
+			t.Fatal(st)
+		}
+		got, _ := r.Bytes(make([]byte, 0, readSize))
+		r.Done()
+		if !bytes.Equal(got, want[off:min(off+readSize, len(want))]) {
+			t.Fatalf("wrong bytes at %d", off)
+		}
+	}
+	s.close()
+	for i, id := range ids {
+		if got := mem.Gets[id]; got != 1 {
+			t.Errorf("chunk %d was read %d times", i, got)
+		}
+	}
+}
+
+// serverOf serves a snapshot with one file.
+func serverOf(t *testing.T, mem *memStore, file *snapshot.Entry) *server {
+	t.Helper()
+	ctx := context.Background()
+	dir := snapshot.NewDirWriter(mem, testPageKey, 0)
+	if err := dir.Add(ctx, file); err != nil {
+		t.Fatal(err)
+	}
+	man := &snapshot.Manifest{Dataset: "d", Name: "n", Start: testStart, Single: true, FileSystems: []snapshot.FileSystem{{}},
+		Root: snapshot.Entry{Name: "x", Type: snapshot.TypeDir, Mode: 0o755}}
+	var err error
+	if man.Root.Dir, man.Root.Totals, err = dir.Finish(ctx); err != nil {
+		t.Fatal(err)
+	}
+	man.Totals = man.Root.Totals
+	if _, err := mem.add(ctx, man, false); err != nil {
+		t.Fatal(err)
+	}
+	state, _ := mem.State(ctx)
+	v := newView(state, filter{}, nil)
+	how, err := settle(&Options{}, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newServer(ctx, mem, v, filter{}, how, slog.New(slog.DiscardHandler))
 }

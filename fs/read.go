@@ -110,7 +110,7 @@ func (s *server) chunk(r *reply, p piece) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.chunks = append(r.chunks, ch)
+	r.chunks, r.usedUp = append(r.chunks, ch), append(r.usedUp, p.to == p.length)
 	return ch.data, nil
 }
 
