@@ -12,10 +12,10 @@ import (
 // Reader is where chunks come from; *store.Store is one. If it also has *store.Store's method BlobID, files
 // at the destination are compared without reading the store.
 type Reader interface {
-	Get(ctx context.Context, kind store.Kind, id store.ID) ([]byte, error)
+	// GetInto returns a blob, in dst's memory if that suffices.
 	GetInto(ctx context.Context, kind store.Kind, id store.ID, dst []byte) ([]byte, error)
+	// Locate tells where blobs lie; a zero Place where that is not known.
 	Locate(ctx context.Context, ids []store.ID) ([]store.Place, error)
-	Prefetch(kind store.Kind, ids ...store.ID)
 }
 
 // Overwrite says what to do with what is in the way. Whatever the policy, directories are merged.

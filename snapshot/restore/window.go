@@ -125,7 +125,8 @@ func (r *run) firstChunk(e *snapshot.Entry) (id store.ID) {
 }
 
 // parallel calls do for all jobs. Neighbours whose content lies in one frame go to the same worker, so that no frame is
-// decoded twice.
+// decoded twice. Nothing is read ahead: two workers per core overlap reading and writing well enough, and the kernel
+// reads ahead in volumes that are read in order (measured with the store's Prefetch: a fifth more system time).
 func (r *run) parallel(jobs []*job, do func(*job)) {
 	units := make(chan []*job, r.Workers)
 	var g errgroup.Group
@@ -143,9 +144,6 @@ func (r *run) parallel(jobs []*job, do func(*job)) {
 	}
 	for len(jobs) > 0 {
 		n := unitLength(jobs)
-		if id := jobs[0].first; !id.IsZero() {
-			r.reader.Prefetch(store.KindChunk, id)
-		}
 		units <- jobs[:n]
 		jobs = jobs[n:]
 	}
