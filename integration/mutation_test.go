@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // mutate does to files what people and programs do while a backup reads them, until ctx ends.
@@ -42,7 +43,7 @@ func mutate(ctx context.Context, dir string, seed uint64) {
 			os.RemoveAll(filepath.Dir(path))
 			os.MkdirAll(filepath.Dir(path), 0o755)
 		default:
-			os.WriteFile(path, data[:rnd.IntN(len(data))], os.FileMode(rnd.IntN(0o1000)))
+			os.WriteFile(path, data[:rnd.IntN(len(data))], 0o400|os.FileMode(rnd.IntN(0o1000)))
 		}
 	}
 }
@@ -110,5 +111,44 @@ func (w *world) checkRecorded(snap string) {
 		case info.IsDir() != (e.Type == "dir") || e.Type == "file" && info.Size() != e.Size:
 			w.t.Errorf("%s: %s is recorded as %s of %d bytes, restored as %v of %d", snap, e.Path, e.Type, e.Size, info.Mode(), info.Size())
 		}
+	}
+}
+
+// TestGrowing takes snapshots of a file that somebody appends to all the time: each holds a beginning of it.
+func TestGrowing(t *testing.T) {
+	w := newWorld(t)
+	src := newChurn(t, w.mkdir("source"))
+	src.write("log", 24<<20)
+	log := filepath.Join(src.dir, "log")
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	running.Go(func() {
+		f, err := os.OpenFile(log, os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			return
+		}
+		defer f.Close()
+		for i := 0; ctx.Err() == nil; i++ {
+			fmt.Fprintf(f, "line %d\n", i)
+			time.Sleep(200 * time.Microsecond)
+		}
+	})
+	var names []string
+	unstable := int64(0)
+	for range 4 {
+		s := w.backup(0, "d", src.dir)
+		names, unstable = append(names, "d@"+s.Name), unstable+s.Unstable
+	}
+	stop()
+	running.Wait()
+	if unstable == 0 {
+		t.Error("nothing was unstable")
+	}
+	for _, name := range names {
+		w.checkRecorded(name)
+		sh(t, w.dir, `"$1" --store "$2" --key-file "$3" cat "$4":/log >part; cmp -n "$(stat -c %s part)" part source/log; [ -s part ]`,
+			snapfs, w.store, w.path("key"), name)
 	}
 }
