@@ -123,6 +123,10 @@ func (h handle) chmod(mode uint32) error {
 func (h handle) setMtime(sec int64, nsec uint32) error {
 	ts := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: sec, Nsec: int64(nsec)}}
 	if h.ref {
+		err := again(func() error { return unix.UtimesNanoAt(h.fd, "", ts[:], unix.AT_EMPTY_PATH) })
+		if err != unix.EINVAL && err != unix.ENOENT { // Linux 5.8
+			return err
+		}
 		return again(func() error { return unix.UtimesNanoAt(unix.AT_FDCWD, h.proc(), ts[:], 0) })
 	}
 	return again(func() error {
