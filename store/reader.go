@@ -132,7 +132,7 @@ func (r *reader) frame(ctx context.Context, p Place, id ID) (*cachedFrame, error
 	if err != nil {
 		return nil, err
 	}
-	body, err := pack.Body(make([]byte, 0, pack.RawLength))
+	body, err := pack.Body(make([]byte, 0, int(pack.RawLength)+volume.BodySlack))
 	if err != nil {
 		return nil, corrupt(p, id, err)
 	}
