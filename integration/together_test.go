@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -129,5 +130,39 @@ func TestStale(t *testing.T) {
 	t.Logf("the next command took %v", time.Since(began))
 	if _, err := os.Lstat(socket); err == nil {
 		t.Error("the socket is still there after a clean end")
+	}
+}
+
+// TestRush starts many commands at once on a store that nobody holds: one becomes the holder, the others find it, also
+// when it ends before them.
+func TestRush(t *testing.T) {
+	w := newWorld(t)
+	src := newChurn(t, w.mkdir("source"))
+	src.files("files", 60)
+	w.backup(0, "d", src.dir)
+	want := sums(t, src.dir)
+	for round := range 4 {
+		var jobs []*job
+		for i := range 4 {
+			jobs = append(jobs,
+				w.start("backup", "--quiet", "--dataset", fmt.Sprintf("d%d-%d", round, i), src.dir),
+				w.start("snapshots", "--json"), w.start("ls", "-R", "d"),
+				w.start("restore", "d", "--to", w.path(fmt.Sprintf("out%d-%d", round, i))))
+		}
+		if round%2 == 1 { // whoever was first is likely to hold the store
+			time.Sleep(time.Duration(10*round) * time.Millisecond)
+			jobs[0].Process.Kill()
+			jobs[0].wait()
+			jobs = jobs[1:]
+		}
+		for _, j := range jobs {
+			j.want(0)
+		}
+		for i := range 4 {
+			differ(t, "restore", want, sums(t, w.path(fmt.Sprintf("out%d-%d", round, i))))
+		}
+	}
+	for name := range w.snapshots() {
+		differ(t, name, want, w.restored(name))
 	}
 }
