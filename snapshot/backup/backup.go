@@ -163,10 +163,7 @@ func (r *run) take(ctx context.Context) (*Result, error) {
 		res.Skipped = true
 		return res, nil
 	}
-	if err := r.flush(ctx); err != nil {
-		return nil, err
-	}
-	s, err := r.job.commit(ctx, r.nodes.w, m, r.stored, r.count.xattrs.Load(), false)
+	s, err := r.commit(ctx, m, false)
 	if err != nil {
 		return nil, err
 	}

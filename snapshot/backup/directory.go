@@ -155,6 +155,9 @@ func (w *walker) list(t *dirTask) error {
 		}
 	} else if err := names.read(fd, w.dents); err != nil {
 		names.sort()
+		if err == unix.EBADF { // it may only be passed, not read
+			err = unix.EACCES
+		}
 		if !vanished(err) {
 			w.r.report("read directory", t.path(), err)
 			t.differs = true

@@ -182,8 +182,8 @@ func (r *run) readOnce(ctx context.Context, j *fileJob, b *buffers, read content
 	}
 	r.hooks.wasRead(j.entry.Name)
 	set, err := b.xattr.of(fd)
-	if err != nil {
-		return got, false, &sourceError{err}
+	if err != nil { // the content is worth saving without them
+		r.report("read attributes of", j.path(), err)
 	}
 	e.Flags = inodeFlags(fd, j.fs)
 	if err := statxFD(fd, &b.st); err != nil {

@@ -190,32 +190,12 @@ func (j *job) name() string {
 	})
 }
 
-// commit stores the manifest and makes the snapshot real.
-func (j *job) commit(ctx context.Context, w blobWriter, m *snapshot.Manifest, stored func() int64, hasXattrs, partial bool) (store.Snapshot, error) {
-	m.End = time.Now()
-	if m.End.Before(m.Start) {
-		m.End = m.Start
+// parentHasXattrs reports whether entries taken over from the parent may have extended attributes: they are not looked
+// through.
+func (j *job) parentHasXattrs() bool {
+	if j.parent == nil {
+		return false
 	}
-	m.Name = j.name()
-	id, err := snapshot.WriteManifest(ctx, w, m)
-	if err != nil {
-		return store.Snapshot{}, err
-	}
-	if err := w.Flush(ctx); err != nil {
-		return store.Snapshot{}, err
-	}
-	if j.base != nil && !hasXattrs {
-		// What was taken over from the parent is not looked through.
-		if s, err := snapshot.ParseSummary(j.parent.Summary); err != nil || s.HasXattrs {
-			hasXattrs = true
-		}
-	}
-	sum := snapshot.Summary{
-		Host: m.Host, User: m.User, Paths: m.Paths, Parent: m.Parent, End: m.End, Offset: m.Offset,
-		Entries: m.Totals.Entries, Bytes: m.Totals.Bytes, BytesStored: uint64(stored()), Errors: m.ErrorCount,
-		Single: m.Single, HasXattrs: hasXattrs, Program: m.Program,
-	}
-	return j.repo.Commit(ctx, store.Commit{
-		Dataset: j.dataset, Snapshot: id, Name: m.Name, Start: m.Start, Tags: m.Tags, Summary: sum.Encode(), Partial: partial,
-	})
+	sum, err := snapshot.ParseSummary(j.parent.Summary)
+	return err != nil || sum.HasXattrs
 }

@@ -58,11 +58,8 @@ func (r *run) commitPartial(ctx context.Context) error {
 	if err := r.fill(ctx, m, root); err != nil {
 		return err
 	}
-	if err := r.flush(ctx); err != nil {
-		return err
-	}
 	r.saved = r.count.bytesRead.Load()
-	_, err = r.job.commit(ctx, r.nodes.w, m, r.stored, r.count.xattrs.Load(), true)
+	_, err = r.commit(ctx, m, true)
 	return err
 }
 

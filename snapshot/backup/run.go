@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"snapfs/snapshot"
+	"snapfs/store"
 )
 
 // run is one backup of a tree.
@@ -197,7 +198,8 @@ func (r *run) begin(ctx context.Context) error {
 	p := r.plan
 	fd, err := openDirectory(unix.AT_FDCWD, appendName(nil, p.root), true)
 	if err != nil {
-		return &snapshot.PathError{Op: "open", Path: p.root, Err: err}
+		r.report("open", p.root, err)
+		return r.nothingSaved()
 	}
 	t := &dirTask{dir: &dir{path: p.root, follow: true, fd: -1}}
 	if err := statxFD(fd, &t.st); err != nil {
@@ -296,4 +298,28 @@ func (r *run) stored() int64 {
 		}
 	}
 	return n
+}
+
+// commit stores the manifest and makes the snapshot real. Only while nothing else uses the Writers.
+func (r *run) commit(ctx context.Context, m *snapshot.Manifest, partial bool) (store.Snapshot, error) {
+	j := r.job
+	m.Name = j.name()
+	if m.End = time.Now(); m.End.Before(m.Start) {
+		m.End = m.Start
+	}
+	id, err := snapshot.WriteManifest(ctx, r.nodes, m)
+	if err != nil {
+		return store.Snapshot{}, err
+	}
+	if err := r.flush(ctx); err != nil {
+		return store.Snapshot{}, err
+	}
+	sum := snapshot.Summary{
+		Host: m.Host, User: m.User, Paths: m.Paths, Parent: m.Parent, End: m.End, Offset: m.Offset,
+		Entries: m.Totals.Entries, Bytes: m.Totals.Bytes, BytesStored: uint64(r.stored()), Errors: m.ErrorCount,
+		Single: m.Single, HasXattrs: r.count.xattrs.Load() || j.parentHasXattrs(), Program: m.Program,
+	}
+	return r.repo.Commit(ctx, store.Commit{
+		Dataset: j.dataset, Snapshot: id, Name: m.Name, Start: m.Start, Tags: m.Tags, Summary: sum.Encode(), Partial: partial,
+	})
 }

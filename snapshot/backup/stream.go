@@ -158,10 +158,7 @@ func (r *run) commitStream(ctx context.Context, name string, got stored) (*Resul
 	}
 	m := r.job.manifest()
 	m.Root, m.Totals, m.FileSystems, m.Found = *root, root.Totals, r.fs.list(), snapshot.FoundByStream
-	if err := r.flush(ctx); err != nil {
-		return nil, err
-	}
-	s, err := r.job.commit(ctx, r.nodes.w, m, r.stored, false, false)
+	s, err := r.commit(ctx, m, false)
 	if err != nil {
 		return nil, err
 	}
