@@ -25,6 +25,9 @@ func TestWithoutRights(t *testing.T) {
 		t.Skip("needs root to become somebody else; TestNobody runs by itself then")
 	}
 	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		must(t, os.Chmod(d, 0o755))
+	}
 	self, err := os.Executable()
 	must(t, err)
 	in, err := os.Open(self)
@@ -34,7 +37,7 @@ func TestWithoutRights(t *testing.T) {
 	out, err := os.OpenFile(program, os.O_CREATE|os.O_WRONLY, 0o755)
 	must(t, err)
 	_, err = io.Copy(out, in)
-	must(t, errors.Join(err, out.Close()))
+	must(t, errors.Join(err, out.Chmod(0o755), out.Close()))
 	home := filepath.Join(dir, "home")
 	must(t, os.Mkdir(home, 0o777))
 	must(t, os.Chmod(home, 0o777))
