@@ -208,7 +208,7 @@ func (w *world) checkDamagedMount(snap, want string, lost map[string]bool) {
 func TestDamagedNodes(t *testing.T) {
 	w := newWorld(t)
 	src := newChurn(t, w.mkdir("source"))
-	for i := range 40 { // far more than fits one frame of nodes
+	for i := range 30 { // far more than fits one frame of nodes
 		src.files(fmt.Sprintf("dir%d", i), 150)
 	}
 	snap := "d@" + w.backup(0, "d", src.dir).Name
