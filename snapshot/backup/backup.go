@@ -2,7 +2,6 @@ package backup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -142,9 +141,6 @@ func (r *run) take(ctx context.Context) (*Result, error) {
 		r.report(e.Op, e.Path, e.Err)
 	}
 	if err := r.walk(ctx); err != nil {
-		if ctx.Err() != nil {
-			err = errors.Join(ctx.Err(), r.keepPartial(ctx))
-		}
 		return nil, err
 	}
 	if r.root == nil || r.nothing() {

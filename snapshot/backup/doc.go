@@ -24,6 +24,7 @@
 // Files below 16 MiB go to the workers in batches of neighbours; each worker has a Writer of its own, so that what
 // lies together in the tree lies together in the store. A larger file is read by one reader into recycled blocks and cut
 // there, and its chunks are spread over all workers. Files up to the cutter's minimum are one blob, read by one call.
+// The next files of a batch are opened ahead and fetched by the kernel meanwhile (a third of the time of a cold first backup).
 // Pages of large files that were not in the page cache before are dropped behind the reader (cachestat tells).
 // Holes are found by SEEK_DATA and SEEK_HOLE if a file has fewer blocks than its size asks for, and never read.
 //

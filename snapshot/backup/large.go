@@ -86,6 +86,9 @@ func (d *reader) file(j *fileJob) error {
 	err := d.r.readFile(d.ctx, j, &d.buffers, d.content)
 	d.r.gate.enter() // what follows changes the tree
 	defer d.r.gate.leave()
+	if d.ctx.Err() != nil {
+		return d.ctx.Err()
+	}
 	return d.r.finishFile(j, err)
 }
 

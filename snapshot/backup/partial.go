@@ -16,10 +16,20 @@ const (
 	// An interrupted run leaves a partial if it has done this much since the last.
 	partialBytes = 64 << 20
 	partialTime  = 20 * time.Second
+	// and if that does not take longer than this.
+	partialPatience = 10 * time.Second
 )
 
-// partials commits one now and then until done is closed.
-func (r *run) partials(ctx context.Context, done <-chan struct{}) error {
+// partials commits one now and then until done is closed, and a last one when interrupted ends. It works with ctx,
+// which goes on then.
+func (r *run) partials(interrupted, ctx context.Context, done <-chan struct{}) {
+	if r.o.DryRun {
+		select {
+		case <-interrupted.Done():
+		case <-done:
+		}
+		return
+	}
 	every := r.o.PartialInterval
 	if every <= 0 {
 		every = partialInterval
@@ -29,17 +39,41 @@ func (r *run) partials(ctx context.Context, done <-chan struct{}) error {
 	for {
 		select {
 		case <-t.C:
-			if !r.gate.shut() {
-				return nil
+			r.partial(ctx)
+		case <-interrupted.Done():
+			if r.count.bytesRead.Load()-r.saved >= partialBytes || time.Since(r.job.begun) >= partialTime {
+				r.lastPartial(ctx)
 			}
-			err := r.commitPartial(ctx)
-			r.gate.open()
-			if err != nil && ctx.Err() == nil {
-				r.warn("the work so far could not be committed as a partial snapshot: " + err.Error())
-			}
+			return
 		case <-done:
-			return nil
+			return
 		}
+	}
+}
+
+// lastPartial gives up if things do not come to a standstill soon: whoever interrupts a run does not want to wait.
+func (r *run) lastPartial(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, partialPatience)
+	defer cancel()
+	stop := context.AfterFunc(ctx, r.gate.abandon)
+	if still := r.gate.shut(); !stop() || !still {
+		return
+	}
+	defer r.gate.open()
+	r.tryPartial(ctx)
+}
+
+// partial waits until everything stands still and commits what there is.
+func (r *run) partial(ctx context.Context) {
+	if r.gate.shut() {
+		defer r.gate.open()
+		r.tryPartial(ctx)
+	}
+}
+
+func (r *run) tryPartial(ctx context.Context) {
+	if err := r.commitPartial(ctx); err != nil && ctx.Err() == nil {
+		r.warn("the work so far could not be committed as a partial snapshot: " + err.Error())
 	}
 }
 
@@ -89,16 +123,4 @@ func (r *run) soFar(ctx context.Context, t *dirTask) (*snapshot.Entry, error) {
 	var err error
 	e.Dir, e.Totals, err = w.Finish(ctx)
 	return &e, err
-}
-
-// keepPartial commits a partial when a run was interrupted and had done something worth keeping.
-func (r *run) keepPartial(ctx context.Context) error {
-	worth := r.count.bytesRead.Load()-r.saved >= partialBytes || time.Since(r.job.begun) >= partialTime
-	if !worth || r.top == nil || r.o.DryRun {
-		return nil
-	}
-	// The interruption must not stop this as well, nor must this take long.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	return r.commitPartial(ctx)
 }

@@ -149,44 +149,55 @@ func (r *run) giveXattrs(ctx context.Context, e *snapshot.Entry, set []snapshot.
 	return snapshot.WriteXattrs(ctx, r.nodes, e, set)
 }
 
-// walk scans and reads everything; when it returns nothing of it is running any more.
+// walk scans and reads everything; when it returns nothing of it is running any more. When ctx ends, the work goes on
+// until a partial is committed, if there is something worth keeping.
 func (r *run) walk(ctx context.Context) error {
-	if err := r.begin(ctx); err != nil {
+	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	if err := r.begin(inner); err != nil {
 		return err
 	}
 	defer r.fds.closeAll()
-	g, ctx := errgroup.WithContext(ctx)
-	stop := context.AfterFunc(ctx, func() {
+	g, work := errgroup.WithContext(inner)
+	stop := context.AfterFunc(work, func() {
 		r.sched.end()
 		r.large.end()
 		r.gate.abandon()
 	})
 	defer stop()
 	for i := range r.workers {
-		r.workers[i] = newWorker(ctx, r)
+		r.workers[i] = newWorker(work, r)
 		g.Go(r.workers[i].loop)
 	}
-	// The walk ends, then the reading of large files, then the workers run dry.
-	g.Go(func() error {
-		defer close(r.work)
-		scan, ctx := errgroup.WithContext(ctx)
-		for i := range walkers {
-			scan.Go(newWalker(ctx, r, i).loop)
-		}
-		for range readers {
-			scan.Go(newReader(ctx, r).loop)
-		}
-		return scan.Wait()
-	})
+	g.Go(func() error { return r.scan(work) })
 	done := make(chan struct{})
 	ticks := r.tick(done)
 	var partials errgroup.Group
-	if !r.o.DryRun {
-		partials.Go(func() error { return r.partials(ctx, done) })
-	}
+	partials.Go(func() error {
+		r.partials(ctx, inner, done)
+		cancel() // done, or interrupted
+		return nil
+	})
 	err := g.Wait()
 	close(done)
-	return errors.Join(err, partials.Wait(), ticks())
+	err = errors.Join(err, partials.Wait(), ticks())
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// scan runs walkers and readers to the end of the walk, after which the workers run dry.
+func (r *run) scan(ctx context.Context) error {
+	defer close(r.work)
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range walkers {
+		g.Go(newWalker(ctx, r, i).loop)
+	}
+	for range readers {
+		g.Go(newReader(ctx, r).loop)
+	}
+	return g.Wait()
 }
 
 // begin makes the first task.

@@ -162,7 +162,7 @@ func (w *walker) loop() error {
 		t, ok := w.r.sched.pop(w.id, false)
 		if ok && t == nil {
 			// Directories may be waiting for just these files.
-			if err := w.flushBatch(); err != nil {
+			if err := w.step(w.flushBatch); err != nil {
 				return err
 			}
 			t, ok = w.r.sched.pop(w.id, true)
@@ -171,16 +171,20 @@ func (w *walker) loop() error {
 			return w.ctx.Err()
 		}
 		w.r.large.wait()
-		w.r.gate.enter()
-		err := t.run(w)
-		w.r.gate.leave()
-		if err != nil {
-			return err
-		}
-		if err := w.ctx.Err(); err != nil {
+		if err := w.step(func() error { return t.run(w) }); err != nil {
 			return err
 		}
 	}
+}
+
+// step does something that changes the tree.
+func (w *walker) step(fn func() error) error {
+	w.r.gate.enter()
+	defer w.r.gate.leave()
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	return fn()
 }
 
 // run goes on with the directory: it opens it, or feeds the window that is complete, and scans the next.
