@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,12 +30,19 @@ func volumes(t testing.TB, store string) []volumeFile {
 	}
 	var list []volumeFile
 	for _, path := range files {
-		data, err := os.ReadFile(path)
+		f, err := os.Open(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		v := volumeFile{path: path, size: int64(len(data))}
-		for line := range strings.Lines(string(data[:min(512, len(data))])) {
+		label := make([]byte, 512)
+		n, _ := io.ReadFull(f, label) // an empty one has no kind
+		info, err := f.Stat()
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := volumeFile{path: path, size: info.Size()}
+		for line := range strings.Lines(string(label[:n])) {
 			if f := strings.Fields(line); len(f) == 2 && strings.HasPrefix(f[0], "kind") {
 				v.kind = f[1]
 			}

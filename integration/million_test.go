@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,15 +39,19 @@ func TestMillion(t *testing.T) {
 			t.Errorf("%s: peak memory %d MiB", what, bytes>>20)
 		}
 	}
+	measured := func(args ...string) outcome {
+		t.Helper()
+		j := w.start(args...)
+		peak(args[0], watchMemory(j))
+		return j.want(0)
+	}
 
-	first := w.do(0, "backup", "--json", "--dataset", "d", source)
-	peak("backup", first.rss)
+	first := measured("backup", "--json", "--dataset", "d", source)
 	s := first.summary(t)
 	if s.Entries != count || s.New != count {
 		t.Errorf("%d entries, %d new", s.Entries, s.New)
 	}
-	again := w.do(0, "backup", "--json", "--dataset", "d", source)
-	peak("unchanged backup", again.rss)
+	again := measured("backup", "--json", "--dataset", "d", source)
 	if s := again.summary(t); s.Unchanged != count {
 		t.Errorf("%d unchanged", s.Unchanged)
 	}
@@ -59,36 +64,38 @@ func TestMillion(t *testing.T) {
 		t.Errorf("ls in the mount sees %s names", n)
 	}
 	for _, pid := range w.running() {
-		peak("mount", highWater(t, pid))
+		peak("mount", highWater(pid))
 	}
 	w.umount(mnt)
 
-	found := w.do(0, "find", "file-0123456")
-	peak("find", found.rss)
+	found := measured("find", "file-0123456")
 	if n := strings.Count(found.stdout, "\n"); n != 2 {
 		t.Errorf("find: %d lines", n)
 	}
 	if out := w.do(0, "ls", "d:/file-0999999"); !strings.Contains(out.stdout, "file-0999999") {
 		t.Errorf("ls: %s", out.stdout)
 	}
-	listed := w.do(0, "ls", "d")
-	peak("ls", listed.rss)
+	listed := measured("ls", "d")
 	if n := strings.Count(listed.stdout, "\n"); n != count {
 		t.Errorf("ls: %d lines", n)
 	}
 }
 
-// highWater is the peak memory of a running process.
-func highWater(t testing.TB, pid int) int64 {
-	t.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
+// watchMemory returns the peak memory of a job when it has ended. What wait tells of a process (ru_maxrss) is no use: it
+// begins with the memory of the process that started it.
+func watchMemory(j *job) int64 {
+	var peak int64
+	for !j.ended() {
+		peak = max(peak, highWater(j.Process.Pid))
+		time.Sleep(5 * time.Millisecond)
 	}
+	return peak
+}
+
+// highWater is the peak memory of a running process, 0 if it runs no more.
+func highWater(pid int) int64 {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	_, rest, _ := strings.Cut(string(data), "VmHWM:")
-	kib, err := strconv.ParseInt(strings.Fields(rest + " 0")[0], 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
+	kib, _ := strconv.ParseInt(strings.Fields(rest + " 0")[0], 10, 64)
 	return kib << 10
 }

@@ -92,7 +92,6 @@ func (w *world) mkdir(name string) string {
 type outcome struct {
 	code           int // -1: ended by a signal
 	stdout, stderr string
-	rss            int64 // peak memory in bytes
 }
 
 // job is a running snapfs command.
@@ -125,11 +124,7 @@ func (j *job) wait() outcome {
 		<-j.done
 		j.t.Errorf("%s did not end:\n%s", strings.Join(j.Args, " "), j.stderr.String())
 	}
-	o := outcome{code: j.ProcessState.ExitCode(), stdout: j.stdout.String(), stderr: j.stderr.String()}
-	if usage, ok := j.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		o.rss = usage.Maxrss << 10
-	}
-	return o
+	return outcome{code: j.ProcessState.ExitCode(), stdout: j.stdout.String(), stderr: j.stderr.String()}
 }
 
 // ended reports whether the job is over.
