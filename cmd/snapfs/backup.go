@@ -31,6 +31,7 @@ Takes a snapshot of directories and files, or of a stream: what stdin or a comma
 the snapshot. What has not changed since the dataset's last snapshot is not read again. CMD runs under
 'bash -o pipefail -c'; if it fails, there is no snapshot.
 Patterns are gitignore's; a pattern with a slash at its start or middle is relative to each PATH.
+--files-from names what to save of each PATH; without PATH, what it names are the PATHs.
 --pre and --post are run by 'bash -c' with $SNAPFS_DATASET; --post, which is run whenever --pre has succeeded, also has
 $SNAPFS_RESULT (ok, incomplete, unchanged or failed) and, if there is a snapshot, $SNAPFS_SNAPSHOT (its ID), $SNAPFS_NAME
 and $SNAPFS_ERRORS. If --pre fails, nothing is saved. With --dry-run neither is run.`,
@@ -51,7 +52,7 @@ func backupFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "tag", Usage: "give the snapshot tag `T`"},
 		&cli.StringSliceFlag{Name: "exclude", Usage: "skip what matches `PATTERN`"},
 		&cli.StringSliceFlag{Name: "exclude-file", Usage: "skip what matches the patterns in `FILE`"},
-		&cli.BoolFlag{Name: "ignore-files", Usage: "honour .gitignore, .ignore and .snapfsignore files in the tree"},
+		&cli.BoolFlag{Name: "ignore-files", Usage: "honour .gitignore and .snapfsignore files in the tree"},
 		&cli.BoolFlag{Name: "exclude-caches", Usage: "skip what is in directories with a CACHEDIR.TAG"},
 		&cli.StringFlag{Name: "exclude-larger-than", Usage: "skip files above `SIZE`"},
 		&cli.BoolFlag{Name: "one-file-system", Usage: "do not enter other file systems"},
@@ -164,7 +165,14 @@ func (o *backupOptions) dataset() (string, error) {
 	case o.stream != nil:
 		return o.stream.name, asUsage(snapshot.DatasetName(o.stream.name))
 	}
-	return backup.DatasetFor(o.Paths)
+	paths := o.Paths
+	if len(paths) == 0 {
+		paths = o.Files // without PATH each is one
+	}
+	if len(paths) == 0 {
+		return "", usagef("no PATH to back up: the lists of files are empty")
+	}
+	return backup.DatasetFor(paths)
 }
 
 // readLists reads what --files-from and --files-from0 name.

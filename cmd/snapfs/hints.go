@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 
 	"snapfs/fs"
 	"snapfs/snapshot"
@@ -27,6 +28,7 @@ var plainHints = []struct {
 	{store.ErrWrongSecret, "'snapfs key list' shows the key slots; each has a secret of its own"},
 	{store.ErrNoSlot, "'snapfs key list' shows what kinds of secrets unlock the store"},
 	{errNoSecret, "give --password-file, --password-command, --key-file or --identity-file, or set $SNAPFS_PASSWORD"},
+	{store.ErrNotFound, "'snapfs dataset list' and 'snapfs snapshots' list what there is"},
 	{store.ErrLastSlot, "add another slot first: 'snapfs key add'"},
 	{store.ErrUnknownSlot, "'snapfs key list' shows the IDs"},
 	{store.ErrNotAdmin, "unlock the store with an admin slot; 'snapfs key list' shows the roles"},
@@ -98,7 +100,7 @@ func typedHints(err error) []string {
 		return []string{"try again later, or use --wait"}
 	}
 	var path *snapshot.PathError
-	if errors.As(err, &path) && errors.Is(err, os.ErrNotExist) {
+	if errors.As(err, &path) && errors.Is(err, os.ErrNotExist) && !as[syscall.Errno](err) { // in a snapshot, not in a directory
 		return []string{"'snapfs find NAME' and 'snapfs versions DATASET:PATH' tell which snapshots have it"}
 	}
 	if errors.Is(err, os.ErrPermission) {

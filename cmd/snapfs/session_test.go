@@ -101,6 +101,26 @@ func TestIncompleteBackup(t *testing.T) {
 	}
 }
 
+func TestFilesFrom(t *testing.T) {
+	clearStore(t)
+	dir := t.TempDir()
+	a, b := writeFile(t, filepath.Join(dir, "a"), "1"), writeFile(t, filepath.Join(dir, "sub", "b\n"), "2")
+	writeFile(t, filepath.Join(dir, "c"), "3")
+	if r := runLine(t, a+"\x00"+b+"\x00", "backup", dir, "--dataset", "below", "--files-from0", "-"); r.code != exitDone {
+		t.Fatalf("%+v", r)
+	}
+	if got := succeed(t, "ls", "-R0", "below"); got != "/a\x00/sub\x00/sub/b\n\x00" {
+		t.Errorf("of a PATH: %q", got)
+	}
+	list := writeFile(t, filepath.Join(t.TempDir(), "list"), a+"\n\n")
+	succeed(t, "backup", "--files-from", list, "--dataset", "alone", "--quiet")
+	if got := succeed(t, "ls", "-R", "alone"); got != "/a\n" {
+		t.Errorf("without PATH: %q", got)
+	}
+	refuse(t, exitUsage, "lists of files are empty", "", "backup", "--files-from", os.DevNull)
+	refuse(t, exitFailed, "list of files: open ", "", "backup", "--files-from", filepath.Join(dir, "missing"))
+}
+
 func TestHooks(t *testing.T) {
 	clearStore(t)
 	dir := t.TempDir()
