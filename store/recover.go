@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"crypto/cipher"
 	"errors"
 	"fmt"
@@ -75,7 +76,20 @@ func (e *engine) compare(cat *catalogue, disk map[volume.ID]int64, all bool) ([]
 			todo = append(todo, v)
 		}
 	}
+	e.sortByAge(todo)
 	return todo, nil
+}
+
+// sortByAge puts older volumes first: of a blob that was stored again because its first place was damaged, the later
+// place counts, in a rebuilt index as well.
+func (e *engine) sortByAge(list []*volumeState) {
+	created := make(map[volume.ID]int64, len(list))
+	for _, v := range list {
+		if label, err := labelOf(volumePath(e.dir, v.id), v.size); err == nil { // else: as old as can be
+			created[v.id] = label.Created.UnixNano()
+		}
+	}
+	slices.SortStableFunc(list, func(a, b *volumeState) int { return cmp.Compare(created[a.id], created[b.id]) })
 }
 
 // indexVolume reads what is new in a volume into the index. Damage is logged and passed over: the blobs hit are
