@@ -40,12 +40,22 @@ func toErrno(err error) fuse.Status {
 	if err == nil {
 		return fuse.OK
 	}
+	if isDamage(err) {
+		return fuse.EIO
+	}
 	for _, row := range errnos {
 		if errors.Is(err, row.err) {
 			return fuse.Status(row.errno)
 		}
 	}
 	return fuse.EIO
+}
+
+// isDamage reports that stored data is damaged or gone, whatever the cause under it.
+func isDamage(err error) bool {
+	var corrupt *store.CorruptError
+	var missing *store.MissingError
+	return errors.As(err, &corrupt) || errors.As(err, &missing)
 }
 
 // maxReported bounds the memory of what was logged.

@@ -21,7 +21,7 @@ func (s *server) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *
 		return s.fail("lookup", in.NodeId, err)
 	}
 	child, err := s.child(&dir, name)
-	if errors.Is(err, iofs.ErrNotExist) {
+	if errors.Is(err, iofs.ErrNotExist) && !isDamage(err) { // the kernel would remember it
 		return fuse.OK
 	}
 	if err != nil {

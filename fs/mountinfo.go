@@ -44,7 +44,7 @@ func parseMountInfo(r io.Reader) ([]mountInfo, error) {
 
 func parseMountLine(line string) (mountInfo, bool) {
 	left, right, ok := strings.Cut(line, " - ")
-	l, r := strings.Fields(left), strings.Fields(right)
+	l, r := strings.Split(left, " "), strings.Split(right, " ") // not Fields: other kinds of space may be in a path
 	if !ok || len(l) < 6 || len(r) < 3 {
 		return mountInfo{}, false
 	}

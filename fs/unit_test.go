@@ -141,7 +141,8 @@ func TestErrno(t *testing.T) {
 		{errStale, fuse.Status(unix.ESTALE)},
 		{&store.MissingError{}, fuse.EIO},
 		{&store.CorruptError{Err: io.ErrUnexpectedEOF}, fuse.EIO},
-		{unix.ENOSYS, fuse.EIO}, // would switch the request off for ever
+		{&store.CorruptError{Err: fs.ErrNotExist}, fuse.EIO}, // a missing volume is no absent file
+		{unix.ENOSYS, fuse.EIO},                              // would switch the request off for ever
 		{unix.ENOENT, fuse.ENOENT},
 		{io.EOF, fuse.EIO},
 		{context.Canceled, fuse.EINTR},
@@ -157,13 +158,13 @@ func TestMountInfo(t *testing.T) {
 	const text = `22 27 0:21 / /proc rw,nosuid shared:12 - proc proc rw
 52 27 0:47 / /mnt/with\040space\134and\012line ro,nosuid,nodev shared:3 master:1 - fuse.snapfs /srv/the\040store ro,user_id=1000,group_id=1000
 not a line
-53 27 0:48 / /x rw - tmpfs none rw
+53 27 0:48 / /x y\040 rw - tmpfs none rw
 `
 	got, err := parseMountInfo(strings.NewReader(text))
 	want := []mountInfo{
 		{device: "0:21", path: "/proc", fsType: "proc", source: "proc", user: -1},
 		{device: "0:47", path: "/mnt/with space\\and\nline", fsType: fsType, source: "/srv/the store", user: 1000},
-		{device: "0:48", path: "/x", fsType: "tmpfs", source: "none", user: -1},
+		{device: "0:48", path: "/x\u00a0y ", fsType: "tmpfs", source: "none", user: -1},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v\n%+v\nwant\n%+v", err, got, want)

@@ -218,10 +218,15 @@ func (r *reader) dropOne() {
 	}
 }
 
+var errVolumeGone = errors.New("the volume's file is gone")
+
 // corrupt names the frame and the blob that was asked for.
 func corrupt(p Place, id ID, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errVolumeGone // an absent volume must never look like an absent name of a directory
 	}
 	return &CorruptError{Volume: p.Volume, Offset: p.Offset, ID: id, Err: err}
 }

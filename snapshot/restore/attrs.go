@@ -62,7 +62,8 @@ func (o *outcome) skip(err error) error {
 }
 
 // setter brings one inode's attributes to what is wanted. Order matters: chown clears set-id bits and capabilities, so mode
-// and xattrs follow it; times follow everything that changes them; locking flags are last.
+// and xattrs follow it, those of users before a mode that forbids writing; times follow everything that changes them;
+// locking flags are last.
 type setter struct {
 	h    handle
 	cur  current
@@ -95,8 +96,9 @@ func (s *setter) run() (outcome, error) {
 		flags &^= flagsLocking
 		s.changed = true
 	}
-	for _, step := range []func() error{s.owner, func() error { return s.dropXattrs(have) }, s.mode,
-		func() error { return s.addXattrs(have) }, s.mtime, func() error { return s.flags(flags) }} {
+	for _, step := range []func() error{s.owner, func() error { return s.dropXattrs(have) },
+		func() error { return s.addXattrs(have, ofUser) }, s.mode,
+		func() error { return s.addXattrs(have, ofSystem) }, s.mtime, func() error { return s.flags(flags) }} {
 		if err := step(); err != nil {
 			return s.outcome, err
 		}
@@ -115,7 +117,8 @@ func (s *setter) haveXattrs() ([]snapshot.Xattr, error) {
 	}
 	var have []snapshot.Xattr
 	for _, name := range names {
-		if value, err := s.h.xattr(name); err == nil {
+		// The mode may keep its owner from reading an attribute: it is there all the same.
+		if value, err := s.h.xattr(name); err == nil || err == unix.EACCES {
 			have = append(have, snapshot.Xattr{Name: name, Value: value})
 		}
 	}
@@ -187,7 +190,7 @@ func (s *setter) mode() error {
 func (s *setter) dropXattrs(have []snapshot.Xattr) error {
 	for _, x := range have {
 		if s.unwanted(x) {
-			if err := s.skip(s.h.removeXattr(x.Name)); err != nil {
+			if err := s.change(x.Name, func() error { return s.h.removeXattr(x.Name) }); err != nil {
 				return err
 			}
 		}
@@ -195,16 +198,32 @@ func (s *setter) dropXattrs(have []snapshot.Xattr) error {
 	return nil
 }
 
-func (s *setter) addXattrs(have []snapshot.Xattr) error {
+// addXattrs sets those of a kind that are not there yet.
+func (s *setter) addXattrs(have []snapshot.Xattr, kind func(name string) bool) error {
 	for _, x := range s.want.xattrs {
-		if holds(have, x) && x.Name != "security.capability" { // which chown may have cleared
+		if !kind(x.Name) || holds(have, x) && x.Name != "security.capability" { // which chown may have cleared
 			continue
 		}
-		if err := s.skip(s.h.setXattr(x.Name, x.Value)); err != nil {
+		if err := s.change(x.Name, func() error { return s.h.setXattr(x.Name, x.Value) }); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Attributes of users need the right to write, which the final mode may take away; those of the system (ACLs) depend on
+// the mode.
+func ofUser(name string) bool   { return strings.HasPrefix(name, "user.") }
+func ofSystem(name string) bool { return !ofUser(name) }
+
+// change sets or removes an attribute. The mode, which stands in the way of an owner who is not root, is set after it.
+func (s *setter) change(name string, call func() error) error {
+	err := call()
+	if err == unix.EACCES && ofUser(name) && s.h.chmod(0o700) == nil {
+		s.cur.mode = ^uint32(0)
+		err = call()
+	}
+	return s.skip(err)
 }
 
 func (s *setter) mtime() error {

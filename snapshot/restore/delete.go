@@ -55,7 +55,7 @@ func (r *run) toRemove(l *level, fd int) (names []string, more bool, err error) 
 			return true
 		}
 		_, err := r.tree.Lookup(r.ctx, l.dir, name)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) && !damaged(err) {
 			names = append(names, name)
 		} else if err != nil {
 			failed = err // a damaged page: what it names must stay
@@ -258,19 +258,19 @@ func (r *run) removeEmptied(above, d *doomed) {
 }
 
 // clearDir removes a directory that is in the way of something else: an empty one, or with Delete one that may be deleted.
-func (r *run) clearDir(f *folder, dir int, name string) error {
+func (r *run) clearDir(l *level, dir int, name string) error {
 	if r.DryRun {
 		return nil
 	}
-	r.openUp(f, dir)
+	r.openUp(l.folder, dir)
 	err := r.unlink(dir, name, unix.AT_REMOVEDIR)
 	if err != unix.ENOTEMPTY && err != unix.EEXIST {
 		return err
 	}
-	if !r.Delete {
+	if !r.Delete || r.dest.only == nil && r.spares(l, dir) {
 		return ErrNotEmpty
 	}
-	r.removeTree(f, name, true, nil)
+	r.removeTree(l.folder, name, true, l.ignore)
 	if _, err := statat(dir, name); !notThere(err) {
 		return ErrNotEmpty
 	}

@@ -211,7 +211,7 @@ func (r *run) openOrigin(abs string) (fd int, made bool, err error) {
 			at = path.Join(at, name)
 		}
 		var next int
-		next, err = openat(fd, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		next, err = openat(fd, name, passing(names)|unix.O_DIRECTORY, 0)
 		made = false
 		switch {
 		case notThere(err) && r.DryRun:
@@ -232,7 +232,7 @@ func (r *run) openOrigin(abs string) (fd int, made bool, err error) {
 				if path.IsAbs(target) {
 					from = "/"
 				}
-				next, err = unix.Openat(fd, from, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+				next, err = unix.Openat(fd, from, passing(names)|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 			}
 		}
 		unix.Close(fd)
@@ -242,6 +242,14 @@ func (r *run) openOrigin(abs string) (fd int, made bool, err error) {
 		unix.Close(fd)
 	}
 	return fd, made, err
+}
+
+// passing is how to open a directory on the way to names: without the right to read it, which others' need not give.
+func passing(names []string) int {
+	if len(names) > 0 {
+		return unix.O_PATH
+	}
+	return unix.O_RDONLY
 }
 
 func splitPath(p string) []string {

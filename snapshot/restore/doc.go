@@ -41,7 +41,7 @@
 //
 // # Attributes
 //
-// In this order: content, owner, xattrs that must go, mode (chown clears set-id bits), xattrs, ACLs and capabilities (chown
+// In this order: content, owner, xattrs that must go, user xattrs, mode (chown clears set-id bits), ACLs and capabilities (chown
 // clears those too), mtime, inode flags; immutable and append-only after the rename, on files with several names after
 // the whole run. A directory's attributes follow everything below it. Owners are numbers; names are not mapped. Access times are
 // left to the kernel, birth times cannot be set. What may not be set, or what the file system does not have, is counted, not an

@@ -284,6 +284,8 @@ func TestNobody(t *testing.T) {
 		}
 		ok(t, os.Mkdir(dir+"/dst", 0o777))
 		ok(t, os.Chmod(dir+"/dst", 0o777))
+		ok(t, os.MkdirAll(dir+"/dst/passed/mine", 0o711))
+		ok(t, os.Chmod(dir+"/dst/passed/mine", 0o777))
 		exe, err := os.ReadFile("/proc/self/exe")
 		ok(t, err)
 		ok(t, os.WriteFile(dir+"/test", exe, 0o755))
@@ -303,6 +305,7 @@ func TestNobody(t *testing.T) {
 	write(t, src+"/closed", []byte("closed"), 0)
 	write(t, src+"/locked/in", []byte("in"), 0o644)
 	ok(t, os.Chmod(src+"/locked", 0o500))
+	labels := unix.Setxattr(os.Getenv(arg)+"/src", "user.label", nil, 0) == nil
 	ok(t, unix.Mkfifo(src+"/device", 0o600))
 	blobs := newBlobs()
 	m := &maker{t: t, sink: blobs, tweak: func(path string, e *snapshot.Entry) {
@@ -315,6 +318,9 @@ func TestNobody(t *testing.T) {
 			e.Type, e.Rdev = snapshot.TypeChar, unix.Mkdev(1, 3)
 		case "closed":
 			ok(t, os.Chmod(path, 0o400)) // for reading it into the snapshot
+		}
+		if labels && (e.Name == "closed" || e.Name == "locked") {
+			e.Xattrs = []snapshot.Xattr{{Name: "user.label", Value: []byte(e.Name)}}
 		}
 	}}
 	tree := open(t, blobs, m.take(src, nil))
@@ -336,6 +342,9 @@ func TestNobody(t *testing.T) {
 		if st.Mode&0o7777 != 0o755 {
 			t.Errorf("a file of root's, now of another, has mode %o", st.Mode&0o7777)
 		}
+		if labels {
+			checkLabels(t, dst, again == 1)
+		}
 		if again == 1 { // a file is missing in a directory that is closed to writing
 			ok(t, os.Chmod(dst+"/locked", 0o700))
 			ok(t, os.Remove(dst+"/locked/in"))
@@ -348,4 +357,34 @@ func TestNobody(t *testing.T) {
 	}
 	ok(t, os.Chmod(src+"/locked", 0o700))
 	ok(t, os.Chmod(dst+"/locked", 0o700))
+	inPlaceAsNobody(t, os.Getenv(arg)+"/passed/mine/data")
+}
+
+// checkLabels looks at attributes of what is closed to writing, and spoils one of them.
+func checkLabels(t *testing.T, dst string, spoil bool) {
+	t.Helper()
+	ok(t, os.Chmod(dst+"/closed", 0o600))
+	for _, name := range []string{"closed", "locked"} {
+		if got := fmt.Sprintf("%s", xattrsOf(dst+"/"+name)); got != fmt.Sprintf("[{user.label %s}]", name) {
+			t.Errorf("%s has the attributes %s", name, got)
+		}
+	}
+	if spoil {
+		ok(t, unix.Setxattr(dst+"/closed", "user.label", []byte("spoilt"), 0))
+		ok(t, unix.Setxattr(dst+"/closed", "user.more", []byte("more"), 0))
+	}
+	ok(t, os.Chmod(dst+"/closed", 0))
+}
+
+// inPlaceAsNobody restores below a directory that lets everybody pass and nobody read.
+func inPlaceAsNobody(t *testing.T, src string) {
+	t.Helper()
+	write(t, src+"/f", []byte("f"), 0o644)
+	blobs := newBlobs()
+	tree := open(t, blobs, take(t, blobs, src, nil))
+	ok(t, os.RemoveAll(src))
+	mustRun(t, blobs, tree, Options{InPlace: true, Host: "here"})
+	if data, _ := os.ReadFile(src + "/f"); string(data) != "f" {
+		t.Errorf("%q", data)
+	}
 }

@@ -86,6 +86,12 @@ func TestKilled(t *testing.T) {
 	for _, name := range keep {
 		write(t, dst+"/"+name, []byte("other"), 0o600)
 	}
+	alone := t.TempDir()
+	write(t, alone+"/"+gone.temp(), []byte("half"), 0o600)
+	mustRun(t, blobs, tree, Options{To: alone, Path: "d/f"})
+	if got := paths(t, alone); got != "f" {
+		t.Errorf("a single file leaves %s", got)
+	}
 	mustRun(t, blobs, tree, Options{To: dst})
 	if got, want := mtimeOf(t, dst), mtimeOf(t, src); !got.Equal(want) {
 		t.Errorf("the directory that the killed run had made has mtime %v, not %v", got, want)
@@ -245,6 +251,7 @@ func TestOverwrite(t *testing.T) {
 func TestInTheWay(t *testing.T) {
 	src := t.TempDir()
 	write(t, src+"/name", []byte("file"), 0o644)
+	write(t, src+"/.gitignore", []byte("*.o\n"), 0o644)
 	blobs := newBlobs()
 	tree := open(t, blobs, take(t, blobs, src, nil))
 	dst := t.TempDir()
@@ -257,6 +264,16 @@ func TestInTheWay(t *testing.T) {
 	}
 	if _, err := os.Stat(dst + "/name/inside"); err != nil {
 		t.Error(err)
+	}
+	write(t, dst+"/name/ignored.o", nil, 0o644)
+	ignoring := open(t, blobs, take(t, blobs, src, func(m *snapshot.Manifest) { m.IgnoreFiles = true }))
+	failed = nil
+	if _, err := Run(context.Background(), blobs, ignoring,
+		Options{To: dst, Delete: true, OnError: func(e *snapshot.PathError) { failed = e }}); err != nil || !errors.Is(failed, ErrNotEmpty) {
+		t.Error(err, failed)
+	}
+	if got := paths(t, dst); got != ".gitignore name name/ignored.o" {
+		t.Error(got)
 	}
 	res = mustRun(t, blobs, tree, Options{To: dst, Delete: true})
 	if data, _ := os.ReadFile(dst + "/name"); string(data) != "file" || res.Deleted != 2 {

@@ -47,7 +47,8 @@ func (r *run) scan(windows chan<- *window) {
 	top := &level{folder: d.top, dir: d.dir, chosen: r.chooser.include == nil, ignore: r.ignoresAbove()}
 	if d.only != nil {
 		top.batch, top.last, top.chosen = []snapshot.Found{*d.only}, true, true
-	} else if d.top.state == present {
+	}
+	if d.top.state == present {
 		r.sweep(top)
 	}
 	c := &collector{run: r, out: windows, limit: firstWindow}
@@ -151,7 +152,7 @@ func (r *run) visitFile(l *level, found snapshot.Found, c *collector) {
 	}
 	j := &job{folder: l.folder, entry: entry, name: found.Position}
 	if l.folder.state == present && !l.folder.made {
-		if keep := r.lookAt(j); keep {
+		if keep := r.lookAt(l, j); keep {
 			r.count.done.Add(1)
 			return
 		}
@@ -160,7 +161,7 @@ func (r *run) visitFile(l *level, found snapshot.Found, c *collector) {
 }
 
 // lookAt finds out whether something has the name already, and whether it stays.
-func (r *run) lookAt(j *job) (keep bool) {
+func (r *run) lookAt(l *level, j *job) (keep bool) {
 	fd, err := r.folders.acquire(j.folder)
 	if err != nil {
 		r.fail("open", r.path(j.folder, ""), err)
@@ -181,7 +182,7 @@ func (r *run) lookAt(j *job) (keep bool) {
 		return true
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		if err := r.clearDir(j.folder, fd, j.entry.Name); err != nil {
+		if err := r.clearDir(l, fd, j.entry.Name); err != nil {
 			r.fail("replace", r.path(j.folder, j.entry.Name), err)
 			return true
 		}
