@@ -22,8 +22,9 @@ const (
 )
 
 var (
-	errOpenBracket = errors.New("bracket is not closed")
-	errLastEscape  = errors.New("backslash at the end")
+	errOpenBracket  = errors.New("bracket is not closed")
+	errLastEscape   = errors.New("backslash at the end")
+	errEscapedSlash = errors.New("backslash before the slash at an end")
 )
 
 func compileGlob(s string) (glob, error) {
@@ -152,7 +153,7 @@ func matchClass(s string, c byte) (ok bool, n int) {
 		if size == 0 {
 			return false, 0
 		}
-		ok = ok || lo <= c && c <= hi
+		ok = ok || c == lo || lo <= c && c <= hi // git: [z-a] holds z
 	}
 }
 

@@ -101,7 +101,10 @@ func compileRule(p Pattern) (r rule, ok bool, err error) {
 	if rest, found := strings.CutPrefix(line, "!"); found {
 		r.negated, line = true, rest
 	}
-	line = strings.ReplaceAll(line, `\/`, "/")
+	line, err = plainSlashes(line)
+	if err != nil {
+		return r, false, &PatternError{Line: p.Line, Reason: err.Error()}
+	}
 	if rest, found := strings.CutSuffix(line, "/"); found {
 		r.dirOnly, line = true, rest
 	}
@@ -121,6 +124,26 @@ func compileRule(p Pattern) (r rule, ok bool, err error) {
 		r.globs = append(r.globs, g)
 	}
 	return r, true, nil
+}
+
+// plainSlashes takes the backslash off every escaped slash. As in git, an escaped one at an end matches nothing.
+func plainSlashes(line string) (string, error) {
+	if !strings.Contains(line, `\/`) {
+		return line, nil
+	}
+	var b strings.Builder
+	for i := 0; i < len(line); i++ {
+		if line[i] == '\\' && i+1 < len(line) {
+			i++
+			if line[i] != '/' {
+				b.WriteByte('\\')
+			} else if i == 1 || i == len(line)-1 {
+				return "", errEscapedSlash
+			}
+		}
+		b.WriteByte(line[i])
+	}
+	return b.String(), nil
 }
 
 // trimSpaces removes trailing spaces but an escaped one.

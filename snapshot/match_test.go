@@ -69,6 +69,12 @@ var matchTable = []struct {
 	{`\#x`, "#x", true},
 	{`\!x`, "!x", true},
 	{`a\*b`, "a*b", true},
+	{`a\/b`, "a/b", true},
+	{`a\\/b`, `a\/b`, true},
+	{`a\\/b`, "a/b", false},
+	{`a\\/`, `a\/`, true},
+	{"[z-a]", "z", true},
+	{"[z-a]", "a", false},
 	{`a\*b`, "axb", false},
 	{"trail   ", "trail", true},
 	{`trail\ `, "trail ", true},
@@ -164,7 +170,7 @@ func TestMatchBase(t *testing.T) {
 }
 
 func TestMatchBad(t *testing.T) {
-	for _, line := range []string{"[abc", "a[", `x\`, "[a-", `[\`, "[!", "[]", "[[:alpha:]"} {
+	for _, line := range []string{"[abc", "a[", `x\`, `\/x`, `x\/`, "[a-", `[\`, "[!", "[]", "[[:alpha:]"} {
 		m, err := NewMatcher([]Pattern{{Line: line}, {Line: "good"}})
 		var bad *PatternError
 		if !errors.As(err, &bad) || bad.Line != line {
