@@ -150,8 +150,7 @@ func (e *engine) writeJournal(pack []byte) error {
 		err = v.w.Sync()
 	}
 	if err != nil {
-		e.volumeFailed(v, err)
-		return fmt.Errorf("%w: journal %s: %w", ErrWriteFailed, v.id, diskFull(err))
+		return fmt.Errorf("journal: %w", e.failed(v, nil, err))
 	}
 	return nil
 }
@@ -166,7 +165,7 @@ func (e *engine) saveFold() error {
 	e.mu.Lock()
 	var record []byte
 	if v := e.journal; v != nil {
-		v.size = v.w.Size()
+		v.size = v.w.Synced()
 		v.indexed, v.seen = v.size, v.size
 		record = v.encode()
 	}
@@ -235,7 +234,7 @@ func (e *engine) closeJournal() error {
 		return nil
 	}
 	v.cut(true)
-	v.sealed = e.sealVolume(v)
+	e.sealVolume(v)
 	if err := e.saveFold(); err != nil {
 		e.log.Warn("index not brought up to date", "err", err)
 	}

@@ -25,7 +25,8 @@ type engine struct {
 	lock    *storeLock
 	idKeys  idKeys
 	reserve reserve
-	frozen  bool // on a read-only file system
+	limit   int64 // size at which a volume is sealed and the next begun
+	frozen  bool  // on a read-only file system
 
 	commitMu sync.Mutex // serialises facts
 	journal  *openVolume
@@ -40,7 +41,6 @@ type engine struct {
 	mu       sync.Mutex
 	volumes  *catalogue
 	current  map[volume.Kind]*openVolume
-	retired  []*openVolume // closed by a failure, kept for reading
 	pending  map[ID]pendingBlob
 	sealed   []sealedVolume // by this process, not yet named by a fact
 	orphans  []sealedVolume // found at open, named by no fact
@@ -93,11 +93,13 @@ func (e *engine) put(s *localSession, f Frame) (int64, error) {
 		if !ok {
 			continue
 		}
-		if err != nil {
-			e.volumeFailed(v, err)
-			return 0, fmt.Errorf("%w: volume %s: %w", ErrWriteFailed, v.id, diskFull(err))
+		if err != nil && v.w.Err() == nil {
+			return 0, fmt.Errorf("volume %s: %w", v.id, err) // the frame was refused, the volume is as it was
 		}
-		if v.w.Size() >= volumeLimit {
+		if err != nil {
+			return 0, e.failed(v, nil, err)
+		}
+		if v.w.Size() >= e.limit {
 			if err := e.rotate(v); err != nil {
 				return 0, err
 			}
@@ -174,47 +176,90 @@ func (e *engine) writableLocked(kind volume.Kind) (*openVolume, error) {
 	return v, nil
 }
 
-// rotate seals a full volume; the next frame begins a new one.
+// rotate begins the next volume of a kind and seals the full one; others write on meanwhile. Commits wait, because a volume
+// that is neither current nor noted as sealed would be neither synced nor named by them, and so does a rebuild.
 func (e *engine) rotate(v *openVolume) error {
 	e.mu.Lock()
-	mine := e.current[v.kind] == v
-	if mine {
-		delete(e.current, v.kind)
-	}
+	first := !v.full
+	v.full = true
 	e.mu.Unlock()
-	if !mine {
+	if !first {
 		return nil
 	}
+	e.commitMu.Lock()
+	defer e.commitMu.Unlock()
+	e.mu.Lock()
+	mine, closed := e.current[v.kind] == v, e.closed
+	e.mu.Unlock()
+	if !mine || closed {
+		return nil
+	}
+	next, err := e.createVolume(v.kind)
+	e.mu.Lock()
+	delete(e.current, v.kind)
+	if err == nil {
+		e.current[v.kind] = next
+	} // else whoever puts the next frame meets the error
+	e.mu.Unlock()
+	e.flushMu.Lock()
+	defer e.flushMu.Unlock()
 	return e.flushVolume(v, true)
 }
 
-// volumeFailed takes a volume out of use after a failed write or sync and fails the sessions that rely on it.
-func (e *engine) volumeFailed(v *openVolume, err error) {
-	_, users, _ := v.cut(true)
-	e.failed(v, users, err)
+// failed takes a volume out of use after a failed write or sync. It is cut back to what is on stable storage at once: the
+// kernel would show the rest to the next holder as if it were there. Sessions that rely on more, users among them, fail.
+// Several may report the same failure. It returns the error for whoever met it.
+func (e *engine) failed(v *openVolume, users map[*localSession]struct{}, cause error) error {
+	err := fmt.Errorf("%w: volume %s: %w", ErrWriteFailed, v.id, diskFull(cause))
+	failAll(users, err)
+	_, users, _ = v.cut(true) // no append is under way any more
+	failAll(users, err)
+	if closeErr := v.w.Close(); closeErr != nil {
+		e.log.Warn("volume not cut back", "volume", v.id, "err", closeErr)
+	}
+	if e.takeOut(v, v.w.Synced()) {
+		e.log.Error("volume closed after a failed write", "volume", v.id, "err", cause)
+	}
+	_, users, _ = v.cut(true) // those that were told of a pending blob until now
+	failAll(users, err)
+	return err
 }
 
-func (e *engine) failed(v *openVolume, users map[*localSession]struct{}, err error) {
-	e.log.Error("volume closed after a failed write", "volume", v.id, "err", err)
-	for s := range users {
-		s.fail(fmt.Errorf("%w: volume %s: %w", ErrWriteFailed, v.id, diskFull(err)))
+func failAll(sessions map[*localSession]struct{}, err error) {
+	for s := range sessions {
+		s.fail(err)
 	}
-	synced := v.w.Synced()
+}
+
+// takeOut forgets what a failed volume held beyond its synced length; false if that was done before.
+func (e *engine) takeOut(v *openVolume, synced int64) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.current[v.kind] == v {
 		delete(e.current, v.kind)
 	}
 	if v.kind == volume.Journal {
-		e.journal = nil
+		e.journal = nil // its appends and syncs hold commitMu
 	}
-	e.retired = append(e.retired, v)
 	v.size = synced
 	for id, p := range e.pending {
 		if p.from == v && p.place.offset+int64(p.place.stored) > synced {
 			delete(e.pending, id)
 		}
 	}
+	return e.noteClosed(v)
+}
+
+// noteClosed makes the next commit name a volume that takes no more frames; false if it was noted before. Needs mu.
+func (e *engine) noteClosed(v *openVolume) bool {
+	if v.noted {
+		return false
+	}
+	v.noted = true
+	if v.kind != volume.Journal && v.size > 0 {
+		e.sealed = append(e.sealed, sealedVolume{v.id, v.kind, v.size})
+	}
+	return true
 }
 
 // syncVolumes brings every frame written so far to stable storage, whoever wrote it.
@@ -243,18 +288,15 @@ func (e *engine) syncVolume(v *openVolume) error {
 	v.users = map[*localSession]struct{}{}
 	v.mu.Unlock()
 	if err := v.w.Sync(); err != nil {
-		_, later, _ := v.cut(true)
-		for s := range later {
-			users[s] = struct{}{}
-		}
-		e.failed(v, users, err)
-		return fmt.Errorf("%w: volume %s: %w", ErrWriteFailed, v.id, diskFull(err))
+		return e.failed(v, users, err)
 	}
 	return nil
 }
 
 // flush moves what waits into the index; with closing the volumes are sealed as well.
 func (e *engine) flush(closing bool) error {
+	e.flushMu.Lock() // before looking at what is open: a volume that was closed meanwhile has nothing to move
+	defer e.flushMu.Unlock()
 	e.mu.Lock()
 	open := make([]*openVolume, 0, len(e.current))
 	for kind, v := range e.current {
@@ -272,18 +314,17 @@ func (e *engine) flush(closing bool) error {
 }
 
 // flushVolume syncs a volume and moves its queue into the index; the watermark follows in a transaction of its own.
-// Trouble with the index is only logged: the volume holds everything, and the next holder reads it.
+// Trouble with the index is only logged: the queue waits for the next time, and the volume holds everything for the next
+// holder to read. Needs flushMu.
 func (e *engine) flushVolume(v *openVolume, closing bool) error {
-	e.flushMu.Lock()
-	defer e.flushMu.Unlock()
 	queue, users, mark := v.cut(closing)
 	if err := v.w.Sync(); err != nil {
-		e.failed(v, users, err)
-		return fmt.Errorf("%w: volume %s: %w", ErrWriteFailed, v.id, diskFull(err))
+		return e.failed(v, users, err)
 	}
 	sealed := closing && e.sealVolume(v)
 	if err := e.indexQueue(v, queue, mark, sealed); err != nil {
 		e.log.Warn("index not brought up to date", "volume", v.id, "err", err)
+		v.giveBack(queue)
 	}
 	if !closing {
 		return nil
@@ -294,17 +335,15 @@ func (e *engine) flushVolume(v *openVolume, closing bool) error {
 // sealVolume ends a volume whose frames are synced. If that fails (a full disk) it stays as a crash would leave it:
 // nothing is lost, reading it only takes longer.
 func (e *engine) sealVolume(v *openVolume) bool {
-	if err := v.w.Seal(); err != nil {
+	err := v.w.Seal()
+	if err != nil {
 		e.log.Warn("volume not sealed", "volume", v.id, "err", err)
-		return false
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	v.size = v.w.Size()
-	if v.kind != volume.Journal {
-		e.sealed = append(e.sealed, sealedVolume{v.id, v.kind, v.size})
-	}
-	return true
+	v.size, v.sealed = v.w.Synced(), err == nil
+	e.noteClosed(v)
+	return v.sealed
 }
 
 // indexQueue writes the places of a volume's new blobs.
@@ -329,10 +368,9 @@ func (e *engine) indexQueue(v *openVolume, queue []queuedBlob, mark int64, seale
 		}
 	}
 	e.mu.Lock()
-	v.indexed, v.size = mark, max(v.size, v.w.Size())
+	v.indexed = mark
 	if sealed {
-		v.size = v.w.Size()
-		v.indexed, v.sealed = v.size, true
+		v.indexed = v.size
 	}
 	v.seen = v.indexed
 	v.blobs += int64(len(queue))
@@ -364,9 +402,6 @@ func (e *engine) close() error {
 	e.commitMu.Lock()
 	defer e.commitMu.Unlock()
 	errs := []error{e.flush(true), e.closeJournal()}
-	for _, v := range e.retired {
-		errs = append(errs, v.w.Close())
-	}
 	errs = append(errs, e.idx.close())
 	errs = append(errs, e.ownIndex())
 	return errors.Join(append(errs, e.lock.release())...)

@@ -52,13 +52,15 @@ func (e *engine) have(s *localSession, ids []ID) ([]bool, error) {
 
 // locate finds blobs for reading. A blob the index lacks starts one re-reading of all volumes; later misses use its result.
 func (e *engine) locate(ids []ID) ([]Place, error) {
+	e.mu.Lock()
+	rescued := e.rescued
+	e.mu.Unlock()
 	places, missing, err := e.lookUp(ids)
-	if err != nil || !missing {
+	if err != nil || !missing || rescued {
 		return places, err
 	}
-	again, err := e.rescue()
-	if err != nil || !again {
-		return places, err
+	if err := e.rescue(); err != nil {
+		return nil, err
 	}
 	places, _, err = e.lookUp(ids)
 	return places, err
@@ -180,13 +182,12 @@ func (e *engine) buildFilter() error {
 	return nil
 }
 
-// rescue re-reads all volumes into the index, once in a holder's life; true if it did.
-func (e *engine) rescue() (bool, error) {
+// rescue re-reads all volumes into the index, once in a holder's life. Who comes while that goes on waits for it.
+func (e *engine) rescue() error {
 	e.flushMu.Lock()
 	defer e.flushMu.Unlock()
 	e.mu.Lock()
 	done := e.rescued
-	e.rescued = true
 	var todo []*volumeState
 	for _, v := range e.volumes.byID {
 		if !v.missing && !v.dropped && v.indexed > 0 && !e.writing(v) {
@@ -196,10 +197,10 @@ func (e *engine) rescue() (bool, error) {
 	}
 	e.mu.Unlock()
 	if done {
-		return false, nil
+		return nil
 	}
 	if err := e.enoughIndexSpace(); err != nil {
-		return false, err
+		return err
 	}
 	e.log.Warn("a blob is missing from the index: reading the tables of all volumes", "volumes", len(todo))
 	e.indexMu.RLock()
@@ -210,7 +211,10 @@ func (e *engine) rescue() (bool, error) {
 			e.log.Warn("volume cannot be read", "volume", v.id, "err", err)
 		}
 	}
-	return true, nil
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.rescued = true
+	return nil
 }
 
 // writing reports whether this process writes the volume. Needs mu.

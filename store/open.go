@@ -134,8 +134,9 @@ func openEngine(ctx context.Context, dir string, o Options, bundle *seal.Bundle,
 		}
 	}
 	e := &engine{
-		dir: dir, files: files, log: o.Log, now: o.Now, program: o.Program, lock: lock, frozen: frozen, bundle: bundle,
-		fold: newFold(), current: map[volume.Kind]*openVolume{}, pending: map[ID]pendingBlob{},
+		dir: dir, files: files, log: o.Log, now: o.Now, program: o.Program, lock: lock, limit: volumeLimit, frozen: frozen,
+		bundle: bundle,
+		fold:   newFold(), current: map[volume.Kind]*openVolume{}, pending: map[ID]pendingBlob{},
 		changed: make(chan struct{}), locks: map[string]namedLock{}, unlocked: make(chan struct{}),
 		sessions: map[*localSession]struct{}{}, state: &State{},
 	}
@@ -228,6 +229,7 @@ func (e *engine) install(x *index, cat *catalogue, f *fold) {
 	e.idx, e.fold = x, f
 	e.mu.Lock()
 	e.volumes = cat
+	clear(e.pending) // their places have the short numbers of the index before; all they tell of was read from the volumes
 	e.mu.Unlock()
 	e.findOrphans()
 	e.publish()

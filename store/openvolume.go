@@ -16,7 +16,9 @@ const volumeLimit = 512 << 20
 // openVolume is a volume this process writes.
 type openVolume struct {
 	*volumeState
-	w *volume.Writer
+	w     *volume.Writer
+	full  bool // the next one is about to be begun; guarded by engine.mu
+	noted bool // for the next commit to name, as closed; guarded by engine.mu
 
 	// gate is held shared while a frame is appended and its blobs are queued, exclusively to take the queue.
 	gate   sync.RWMutex
@@ -110,4 +112,12 @@ func (v *openVolume) cut(closing bool) (queue []queuedBlob, users map[*localSess
 	queue, users, mark = v.queue, v.users, v.w.Size()
 	v.queue, v.users = nil, map[*localSession]struct{}{}
 	return queue, users, mark
+}
+
+// giveBack puts a queue that could not be moved into the index back, before what came meanwhile: the watermark must not
+// pass it.
+func (v *openVolume) giveBack(queue []queuedBlob) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.queue = append(queue, v.queue...)
 }

@@ -66,13 +66,16 @@ func (w *Writer) writeTrailer(t Trailer) error {
 		return w.fail(err)
 	}
 	w.size = t.Size
-	w.table = table{}
+	w.table = table{end: w.table.end}
 	return nil
 }
 
 // Close releases the file. A volume that was not sealed is left as a crash would leave it; a failed one is first cut
-// back to Synced, because what lies beyond may be in memory only and vanish later. Appends must have returned.
+// back to Synced, because what lies beyond may be in memory only and vanish later. If it was a write that failed (a full
+// disk), the frames before it are synced first and so kept. Appends must have returned.
 func (w *Writer) Close() error {
+	w.syncing.Lock()
+	defer w.syncing.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
@@ -81,10 +84,25 @@ func (w *Writer) Close() error {
 	w.closed = true
 	var cut error
 	if w.failed != nil {
+		w.salvage()
 		cut = w.f.Truncate(w.synced)
 	}
 	if err := errors.Join(cut, w.f.Close()); err != nil {
 		return fmt.Errorf("volume %s: close: %w", w.id, err)
 	}
 	return nil
+}
+
+// salvage syncs the frames before the first one whose write failed. The caller holds mu.
+func (w *Writer) salvage() {
+	whole := w.size
+	if w.sealed {
+		whole = w.table.end // without half a contents table
+	}
+	if len(w.pending) > 0 {
+		whole = min(whole, w.pending[0].offset)
+	}
+	if !w.lost && whole > w.synced && w.f.Sync() == nil {
+		w.synced = whole
+	}
 }

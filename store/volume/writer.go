@@ -38,6 +38,7 @@ type Writer struct {
 	sealed  bool
 	closed  bool
 	failed  error
+	lost    bool // a sync failed: what is in memory may never reach the disk
 }
 
 // reservation is a frame whose write has begun.
@@ -201,6 +202,7 @@ func (w *Writer) Sync() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err != nil {
+		w.lost = true
 		return w.fail(err)
 	}
 	w.synced = target

@@ -173,7 +173,7 @@ func script(t *testing.T, f *memFile) (promised []placed, err error) {
 			plain := NewPacker(LevelFastest).Pack(nil, blobs, raw)
 			offset, stored, err := w.Append(FrameBlobs, plain, blobs)
 			if err != nil {
-				return promised, errors.Join(err, failedForGood(w), w.Close())
+				return frames, errors.Join(err, failedForGood(w), w.Close()) // what was written before can be kept
 			}
 			frames = append(frames, placed{offset, stored, blobs, plain})
 		}
