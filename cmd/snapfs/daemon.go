@@ -76,6 +76,7 @@ type daemon struct {
 func (p *program) newDaemon() *daemon {
 	os.Unsetenv(daemonVariable)
 	unix.CloseOnExec(daemonPipe)
+	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0) // else ps and pgrep know it as "exe"
 	return &daemon{p: p, log: logFile{path: logPath(p.env), now: p.now}}
 }
 
