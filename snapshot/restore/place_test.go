@@ -273,30 +273,36 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// asNobody runs TestNobody in a process of its own, in a directory that arg names there.
+func asNobody(t *testing.T, arg string) {
+	t.Helper()
+	needRoot(t)
+	dir := t.TempDir()
+	for d := dir; d != "/tmp" && d != "/"; d = d[:strings.LastIndex(d, "/")] {
+		_ = os.Chmod(d, 0o755)
+	}
+	ok(t, os.Mkdir(dir+"/dst", 0o777))
+	ok(t, os.Chmod(dir+"/dst", 0o777))
+	ok(t, os.MkdirAll(dir+"/dst/passed/mine", 0o711))
+	ok(t, os.Chmod(dir+"/dst/passed/mine", 0o777))
+	exe, err := os.ReadFile("/proc/self/exe")
+	ok(t, err)
+	ok(t, os.WriteFile(dir+"/test", exe, 0o755))
+	cmd := exec.Command(dir+"/test", "-test.run=^TestNobody$", "-test.v")
+	cmd.Dir = dir + "/dst"
+	cmd.Env = []string{arg + "=" + dir + "/dst", "TMPDIR=" + dir + "/dst"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // TestNobody restores without being root, in a process of its own.
 func TestNobody(t *testing.T) {
 	const arg = "SNAPFS_TEST_NOBODY"
 	if os.Getenv(arg) == "" {
-		needRoot(t)
-		dir := t.TempDir()
-		for d := dir; d != "/tmp" && d != "/"; d = d[:strings.LastIndex(d, "/")] {
-			_ = os.Chmod(d, 0o755)
-		}
-		ok(t, os.Mkdir(dir+"/dst", 0o777))
-		ok(t, os.Chmod(dir+"/dst", 0o777))
-		ok(t, os.MkdirAll(dir+"/dst/passed/mine", 0o711))
-		ok(t, os.Chmod(dir+"/dst/passed/mine", 0o777))
-		exe, err := os.ReadFile("/proc/self/exe")
-		ok(t, err)
-		ok(t, os.WriteFile(dir+"/test", exe, 0o755))
-		cmd := exec.Command(dir+"/test", "-test.run=^TestNobody$", "-test.v")
-		cmd.Dir = dir + "/dst"
-		cmd.Env = []string{arg + "=" + dir + "/dst", "TMPDIR=" + dir + "/dst"}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Errorf("%v\n%s", err, out)
-		}
+		asNobody(t, arg)
 		return
 	}
 	src, dst := os.Getenv(arg)+"/src", os.Getenv(arg)+"/dst"
