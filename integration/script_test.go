@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -100,25 +101,32 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// objects reads the JSON in a file of a script: objects one after the other, or an array of them.
+// objects reads the JSON in a file of a script.
 func objects(ts *testscript.TestScript, file string) []map[string]any {
-	var list []map[string]any
-	for dec := json.NewDecoder(strings.NewReader(ts.ReadFile(file))); ; {
+	list, err := decodeObjects(ts.ReadFile(file))
+	if err != nil {
+		ts.Fatalf("%s: %v", file, err)
+	}
+	return list
+}
+
+// decodeObjects reads JSON: objects one after the other, or an array of them.
+func decodeObjects(text string) (list []map[string]any, err error) {
+	for dec := json.NewDecoder(strings.NewReader(text)); ; {
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); errors.Is(err, io.EOF) {
-			return list
+			return list, nil
 		} else if err != nil {
-			ts.Fatalf("%s: %v", file, err)
+			return nil, err
 		}
-		if bytes.HasPrefix(raw, []byte("[")) {
-			var array []map[string]any
-			ts.Check(json.Unmarshal(raw, &array))
-			list = append(list, array...)
-			continue
+		if !bytes.HasPrefix(raw, []byte("[")) {
+			raw = slices.Concat([]byte("["), raw, []byte("]"))
 		}
-		var object map[string]any
-		ts.Check(json.Unmarshal(raw, &object))
-		list = append(list, object)
+		var array []map[string]any
+		if err := json.Unmarshal(raw, &array); err != nil {
+			return nil, err
+		}
+		list = append(list, array...)
 	}
 }
 

@@ -1,0 +1,1 @@
+{"snapshot":"2ce4a5ddcf34532d495bf4ed5722b0c8df4a7522d345e1576b177b1c09168563","path":"/stream.txt","type":"file","mode":"0600","uid":0,"gid":0,"user":"root","group":"root","size":9,"mtime":"2026-11-22T06:40:06.258798485Z","nlink":1,"btime":null,"flags":[],"xattrs":{}}
