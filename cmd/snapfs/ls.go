@@ -71,8 +71,13 @@ func (l *lister) directory(ctx context.Context, dir string, f snapshot.Found) (e
 	if err == nil {
 		err = listed
 	}
+	return l.note(dir, err)
+}
+
+// note keeps damage for the end.
+func (l *lister) note(at string, err error) error {
 	if isDamage(err) {
-		l.damage = errors.Join(l.damage, fmt.Errorf("%s: %w", dir, err))
+		l.damage = errors.Join(l.damage, fmt.Errorf("%s: %w", at, err))
 		return nil
 	}
 	return err
@@ -82,10 +87,10 @@ func (l *lister) child(ctx context.Context, at string, f snapshot.Found) error {
 	if l.o.long || l.p.global.json {
 		var err error
 		if f, err = l.tree.Follow(ctx, f); err != nil {
-			return err
+			return l.note(at, err)
 		}
 	}
-	if err := l.show(ctx, at, f); err != nil {
+	if err := l.note(at, l.show(ctx, at, f)); err != nil {
 		return err
 	}
 	if l.o.recursive && f.Type == snapshot.TypeDir {

@@ -65,7 +65,7 @@ func DumpWith(ctx context.Context, r Reader, tree *snapshot.Tree, w io.Writer, o
 	if err != nil {
 		cancel()
 		for m := range d.members {
-			m.drain()
+			d.drain(m)
 		}
 	}
 	err = errors.Join(err, g.Wait())
@@ -108,11 +108,12 @@ type piece struct {
 	err   error
 }
 
-// drain waits for what is still being read.
-func (m *member) drain() {
+// drain waits for what is still being read and makes room for what comes next.
+func (d *dump) drain(m *member) {
 	if m.pieces != nil {
 		for p := range m.pieces {
 			<-p.ready
+			d.ahead.Release(p.held)
 		}
 	}
 }

@@ -191,6 +191,28 @@ func TestDumpDamage(t *testing.T) {
 	}
 }
 
+// TestDumpUnreadable: the attributes of a file cannot be read that is larger than what is read ahead.
+func TestDumpUnreadable(t *testing.T) {
+	src := t.TempDir()
+	write(t, src+"/large", bytes.Repeat([]byte("large"), (dumpAhead+dumpHeld)/5), 0o644)
+	write(t, src+"/next", []byte("next"), 0o644)
+	blobs := newBlobs()
+	m := &maker{t: t, sink: blobs, tweak: func(_ string, e *snapshot.Entry) {
+		if e.Name == "large" {
+			e.Xattrs, e.XattrsID = nil, store.ID{1}
+		}
+	}}
+	tree := open(t, blobs, m.take(src, nil))
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var out bytes.Buffer
+	res, err := DumpWith(ctx, blobs, tree, &out, DumpOptions{})
+	ok(t, err)
+	if names := listTar(t, &out); res.Errors != 1 || res.Damaged != 1 || !strings.Contains(names, "next") {
+		t.Errorf("%+v %s", res, names)
+	}
+}
+
 // stuck fails after some bytes, as a pipe that is closed.
 type stuck struct{ left int }
 

@@ -16,7 +16,7 @@ import (
 func (d *dump) writeAll() error {
 	for m := range d.members {
 		err := d.write(m)
-		m.drain()
+		d.drain(m)
 		if err != nil {
 			return err
 		}
