@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
 )
@@ -31,7 +32,7 @@ func BenchmarkCommit(b *testing.B) {
 // BenchmarkPut stores chunks that do not compress.
 func BenchmarkPut(b *testing.B) {
 	for _, size := range []int{4 << 10, 512 << 10} {
-		b.Run(sizeName(size), func(b *testing.B) {
+		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
 			st := openStore(b, newStore(b))
 			defer closeStore(b, st)
 			w := st.NewWriter()
@@ -55,15 +56,34 @@ func BenchmarkPut(b *testing.B) {
 	}
 }
 
-// BenchmarkHave looks up absent and present blobs.
-func BenchmarkHave(b *testing.B) {
+// BenchmarkBlobID names blobs: keyed BLAKE3.
+func BenchmarkBlobID(b *testing.B) {
 	st := openStore(b, newStore(b))
 	defer closeStore(b, st)
+	for _, size := range []int{1 << 10, 16 << 10, 512 << 10} {
+		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
+			data := make([]byte, size)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				st.BlobID(KindChunk, data)
+			}
+		})
+	}
+}
+
+// BenchmarkHave looks up absent and present blobs in the index.
+func BenchmarkHave(b *testing.B) {
+	dir := newStore(b)
+	st := openStore(b, dir)
 	sizes := make([]int, 20000)
 	for i := range sizes {
 		sizes[i] = 32
 	}
 	ids, _ := putAll(b, st, "d", "one", blobs(1, sizes...))
+	closeStore(b, st)
+	st = openStore(b, dir)
+	defer closeStore(b, st)
 	absent := make([]ID, len(ids))
 	for i, id := range ids {
 		id[0] ^= 1
@@ -104,14 +124,4 @@ func BenchmarkGet(b *testing.B) {
 		}
 		i++
 	}
-}
-
-func sizeName(n int) string {
-	if n >= 1<<20 {
-		return "MiB"
-	}
-	if n >= 100<<10 {
-		return "512KiB"
-	}
-	return "4KiB"
 }
