@@ -86,6 +86,9 @@ func (o slotOptions) check() error {
 	if err := o.secrets.check(); err != nil || o.secrets.any() && o.recipient != "" {
 		return usagef("give only one of --new-password-file, --new-password-command, --new-key-file and --recipient")
 	}
+	if o.role != "" && o.role != "admin" {
+		return usagef("--role wants admin, not %q", o.role)
+	}
 	return nil
 }
 
