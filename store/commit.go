@@ -71,7 +71,7 @@ func (e *engine) findOrphans() {
 	defer e.mu.Unlock()
 	e.orphans = nil
 	for id, v := range e.volumes.byID {
-		if v.kind != volume.Journal && !v.missing && !v.dropped && v.indexed > e.fold.volumes[id] {
+		if v.kind != volume.Journal && !v.missing && !v.dropped && v.indexed > e.fold.volumes[id].length {
 			e.orphans = append(e.orphans, sealedVolume{id, v.kind, v.indexed})
 		}
 	}

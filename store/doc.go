@@ -78,9 +78,20 @@
 //	9 dataset              1! number  2! name  3 settings
 //	10 volume sealed,      1! volumes as in commits  2 volumes that replace them
 //	11 dropped, 18 replaced
-//	13 checkpoint          1! records of the fold, each key and value  2 root of the list of replaced facts  3 how many
+//	13 checkpoint          1! records of the fold  2 root of the list of replaced facts  3 how many
 //	12 import, 14 archive set, 15 its state, 16 volume present at a target, 17 absent, 19 head of another chain
 //	                       1! key  2 value; the last one of a kind and key counts
+//
+// A checkpoint stands for all facts before it: the state after it is what its records say. Each is a key and a value,
+// both with their lengths before them, in the order of keys (n: 4 bytes, big-endian):
+//
+//	"s" slot n             a snapshot: 1! body of its commit with the tags it has now  2! 1: a partial  3 committed, by the clock
+//	                       4! 1: forgotten  5! held until  6! 1: held for ever
+//	"d" number n           a dataset: body of its newest fact
+//	"r" kind (1 B), key    10: a volume that must exist, key its id, value its kind (1 B) and least length (uvarint);
+//	                       11: one that may be missing, value its kind; 12, 14 to 17, 19: key and value of the newest fact
+//	"mchain"               1! chain  2! number and 3! ID of the last fact before the checkpoint  4! hold time  5! next slot
+//	                       6! next dataset number
 //
 // The fold of the facts in the order of their numbers is the state. A commit makes a snapshot; its slot (1 to 2^28-1,
 // never used twice) is the upper half of inode numbers. A partial is replaced by the next partial and dropped by the next commit
@@ -99,8 +110,10 @@
 //
 // A crash before 3 leaves no snapshot; its frames are found again by their blob tables. A crash after 3 loses nothing: the next holder
 // reads what the index lacks. A volume left open is never appended to by another process; its torn tail is ignored. A failed
-// write or sync closes the volume at its last synced offset and fails every session that wrote frames beyond it or was
-// told that a blob there is stored.
+// write or sync closes the volume at its last synced offset, cuts the file there at once (the kernel may go on to show what it
+// could not write) and fails every session with frames that were not synced or that was told of a blob among them. If it was a
+// write that failed, the frames before it are synced first: a full disk takes nothing from clients that go on with the next holder.
+// A volume that is full is sealed while commits wait, so that none misses it.
 //
 // # The index
 //

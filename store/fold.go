@@ -24,9 +24,9 @@ type fold struct {
 	snapshots   map[uint32]*snapshotRecord // by slot
 	slots       map[ID]uint32
 	datasets    map[uint32]*datasetFact
-	volumes     map[volume.ID]int64 // that must exist, with the least length
-	dropped     map[volume.ID]bool  // that may be missing
-	records     map[string][]byte   // recordFacts by kind and key
+	volumes     map[volume.ID]sealedVolume // that must exist, with the least length
+	dropped     map[volume.ID]volume.Kind  // that may be missing and are not used any more
+	records     map[string][]byte          // recordFacts by kind and key
 
 	dirty map[string][]byte // changed records, nil: removed; for the index
 }
@@ -44,7 +44,7 @@ func newFold() *fold {
 	return &fold{
 		nextSlot: 1, nextDataset: 1,
 		snapshots: map[uint32]*snapshotRecord{}, slots: map[ID]uint32{}, datasets: map[uint32]*datasetFact{},
-		volumes: map[volume.ID]int64{}, dropped: map[volume.ID]bool{}, records: map[string][]byte{},
+		volumes: map[volume.ID]sealedVolume{}, dropped: map[volume.ID]volume.Kind{}, records: map[string][]byte{},
 		dirty: map[string][]byte{},
 	}
 }
@@ -153,10 +153,15 @@ func (f *fold) remove(slot uint32) {
 }
 
 func (f *fold) mustExist(v sealedVolume) {
-	if v.length > f.volumes[v.id] {
-		f.volumes[v.id] = v.length
-		f.dirty[string(recordKey(FactVolumeSealed, v.id[:]))] = binary.AppendUvarint([]byte{byte(v.kind)}, uint64(v.length))
+	if _, dropped := f.dropped[v.id]; !dropped && v.length > f.volumes[v.id].length {
+		f.volumes[v.id] = v
+		f.dirty[string(recordKey(FactVolumeSealed, v.id[:]))] = v.record()
 	}
+}
+
+// record is the fold's record of a volume that must exist.
+func (v sealedVolume) record() []byte {
+	return binary.AppendUvarint([]byte{byte(v.kind)}, uint64(v.length))
 }
 
 func (f *fold) forget(b *forgetFact) {
@@ -211,7 +216,7 @@ func (f *fold) volume(b *volumesFact) {
 			continue
 		}
 		delete(f.volumes, v.id)
-		f.dropped[v.id] = true
+		f.dropped[v.id] = v.kind
 		f.dirty[string(recordKey(FactVolumeSealed, v.id[:]))] = nil
 		f.dirty[string(recordKey(FactVolumeDropped, v.id[:]))] = []byte{byte(v.kind)}
 	}
@@ -330,47 +335,51 @@ func (f *fold) loadRecord(key, value []byte) error {
 	if len(key) != 2+len(volume.ID{}) {
 		return fmt.Errorf("%w: volume record", errIndexBroken)
 	}
-	id := volume.ID(key[2:])
-	if kind == FactVolumeDropped {
-		f.dropped[id] = true
-		return nil
-	}
 	if len(value) == 0 {
 		return fmt.Errorf("%w: volume record", errIndexBroken)
 	}
+	v := sealedVolume{id: volume.ID(key[2:]), kind: volume.Kind(value[0])}
+	if kind == FactVolumeDropped {
+		f.dropped[v.id] = v.kind
+		return nil
+	}
 	n, _, err := CutUvarint(value[1:])
-	f.volumes[id] = int64(n)
+	v.length = int64(n)
+	f.volumes[v.id] = v
 	return err
 }
 
-// all gives every record of the fold, as a checkpoint carries them: key and value, each with its length.
-func (f *fold) all() []byte {
-	m := map[string][]byte{}
+// all gives every record of the fold by its key.
+func (f *fold) all() map[string][]byte {
+	m := maps.Clone(f.records)
 	for slot, s := range f.snapshots {
 		m[string(numberKey(keySnapshot, slot))] = s.encode()
 	}
 	for n, d := range f.datasets {
 		m[string(numberKey(keyDataset, n))] = encodeBody(d)
 	}
-	for id, n := range f.volumes {
-		m[string(recordKey(FactVolumeSealed, id[:]))] = binary.AppendUvarint([]byte{0}, uint64(n))
+	for id, v := range f.volumes {
+		m[string(recordKey(FactVolumeSealed, id[:]))] = v.record()
 	}
-	for id := range f.dropped {
-		m[string(recordKey(FactVolumeDropped, id[:]))] = []byte{0}
+	for id, kind := range f.dropped {
+		m[string(recordKey(FactVolumeDropped, id[:]))] = []byte{byte(kind)}
 	}
-	maps.Copy(m, f.records)
-	var b []byte
+	m[string(chainKey)] = f.encodeChain()
+	return m
+}
+
+// checkpoint gives all records as a checkpoint carries them: key and value, each with its length, by key.
+func (f *fold) checkpoint() (b []byte) {
+	m := f.all()
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		b = AppendBytes(AppendString(b, key), m[key])
 	}
 	return b
 }
 
-// restart replaces the state by a checkpoint's.
+// restart replaces the state by a checkpoint's. Numbers that were ever given stay given.
 func (f *fold) restart(c *checkpointFact) error {
 	fresh := newFold()
-	fresh.chain, fresh.seq, fresh.last, fresh.hold = f.chain, f.seq, f.last, f.hold
-	fresh.nextSlot, fresh.nextDataset = f.nextSlot, f.nextDataset
 	for b := c.records; len(b) > 0; {
 		key, rest, err := CutBytes(b)
 		if err != nil {
@@ -391,6 +400,16 @@ func (f *fold) restart(c *checkpointFact) error {
 	}
 	for n := range fresh.datasets {
 		fresh.nextDataset = max(fresh.nextDataset, n+1)
+	}
+	fresh.chain, fresh.seq, fresh.last = f.chain, f.seq, f.last
+	if f.hold.After(fresh.hold) {
+		fresh.hold = f.hold
+	}
+	fresh.nextSlot, fresh.nextDataset = max(fresh.nextSlot, f.nextSlot), max(fresh.nextDataset, f.nextDataset)
+	for key := range f.all() {
+		if _, kept := fresh.dirty[key]; !kept {
+			fresh.dirty[key] = nil
+		}
 	}
 	*f = *fresh
 	return nil

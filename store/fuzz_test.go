@@ -92,14 +92,25 @@ func TestFoldRoundTripsThroughCheckpoint(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	all := f.all()
+	f.nextSlot, f.nextDataset = 77, 88 // of snapshots and datasets that are gone
+	all := f.checkpoint()
 	again := newFold()
+	again.snapshots[5], again.dropped[volume.ID{9}] = &snapshotRecord{}, volume.Data // and are not in the checkpoint
 	err := again.apply(&Fact{Kind: FactCheckpoint, Seq: 99, Body: encodeBody(&checkpointFact{records: all})}, ID{99})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(again.all(), all) {
-		t.Errorf("fold\n%x\nafter a checkpoint\n%x", all, again.all())
+	if again.seq != 99 || again.last != (ID{99}) {
+		t.Errorf("the chain is at fact %d", again.seq)
+	}
+	again.chain, again.seq, again.last = f.chain, f.seq, f.last
+	if !bytes.Equal(again.checkpoint(), all) {
+		t.Errorf("fold\n%x\nafter a checkpoint\n%x", all, again.checkpoint())
+	}
+	for _, key := range []string{string(numberKey(keySnapshot, 5)), string(recordKey(FactVolumeDropped, append([]byte{9}, make([]byte, 15)...)))} {
+		if value, ok := again.dirty[key]; !ok || value != nil {
+			t.Errorf("record %x stays in the index", key)
+		}
 	}
 }
 

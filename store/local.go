@@ -156,13 +156,16 @@ func (s *localSession) Lock(ctx context.Context, name, job string, wait bool) er
 		}
 		e.mu.Lock()
 		holder := e.locks[name]
+		_, there := e.sessions[s]
 		free := holder.session == nil || holder.session == s
-		if free {
+		if free && there {
 			e.locks[name] = namedLock{s, job}
 		}
 		unlocked := e.unlocked
 		e.mu.Unlock()
 		switch {
+		case !there:
+			return ErrClosed // nobody would give the lock back
 		case free:
 			return nil
 		case !wait:

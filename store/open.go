@@ -227,6 +227,12 @@ func (e *engine) ownIndex() error {
 // install makes an index with what it holds the engine's.
 func (e *engine) install(x *index, cat *catalogue, f *fold) {
 	e.idx, e.fold = x, f
+	for id, v := range cat.byID {
+		_, v.dropped = f.dropped[id]
+		if v.missing && !v.dropped {
+			e.log.Warn("volume is missing", "volume", id)
+		}
+	}
 	e.mu.Lock()
 	e.volumes = cat
 	clear(e.pending) // their places have the short numbers of the index before; all they tell of was read from the volumes

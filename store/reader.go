@@ -31,10 +31,13 @@ type reader struct {
 	closed  bool
 }
 
-// openedVolume is a volume open for reading.
+// openedVolume is a volume open for reading. Those that the reader no longer keeps are closed by their last user.
 type openedVolume struct {
 	file *os.File // nil: read through the session
 	aead cipher.AEAD
+
+	users   int  // guarded by reader.mu
+	dropped bool // likewise
 }
 
 // maxOpened bounds the descriptors a reader keeps.
@@ -144,10 +147,11 @@ func (r *reader) frame(ctx context.Context, p Place, id ID) (*cachedFrame, error
 
 // openPack reads a frame into buf, verifies and opens it.
 func (r *reader) openPack(ctx context.Context, p Place, id ID, buf *[]byte) (volume.Pack, error) {
-	v, err := r.opened(p.Volume)
+	v, err := r.use(p.Volume)
 	if err != nil {
 		return volume.Pack{}, err
 	}
+	defer r.leave(v)
 	stored, err := r.stored(ctx, v, p, buf)
 	if err != nil {
 		return volume.Pack{}, corrupt(p, id, err)
@@ -181,14 +185,15 @@ func (r *reader) stored(ctx context.Context, v *openedVolume, p Place, buf *[]by
 	return b, err
 }
 
-// opened returns a volume for reading, opening it if needed.
-func (r *reader) opened(id volume.ID) (*openedVolume, error) {
+// use returns a volume for reading, opening it if needed, until leave.
+func (r *reader) use(id volume.ID) (*openedVolume, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return nil, ErrClosed
 	}
 	if v := r.volumes[id]; v != nil {
+		v.users++
 		return v, nil
 	}
 	aead, err := r.bundle.VolumeAEAD(id)
@@ -205,17 +210,36 @@ func (r *reader) opened(id volume.ID) (*openedVolume, error) {
 	if len(r.volumes) >= maxOpened {
 		r.dropOne()
 	}
-	v := &openedVolume{file: file, aead: aead}
+	v := &openedVolume{file: file, aead: aead, users: 1}
 	r.volumes[id] = v
 	return v, nil
 }
 
-// dropOne forgets some volume; its descriptor is closed by the collector once nobody reads from it. Needs mu.
+// leave ends the use of a volume.
+func (r *reader) leave(v *openedVolume) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if v.users--; v.dropped {
+		_ = v.close() // it was only read
+	}
+}
+
+// dropOne forgets some volume. Needs mu.
 func (r *reader) dropOne() {
-	for id := range r.volumes {
+	for id, v := range r.volumes {
 		delete(r.volumes, id)
+		v.dropped = true
+		_ = v.close()
 		return
 	}
+}
+
+// close closes a volume that nobody uses. Needs mu.
+func (v *openedVolume) close() error {
+	if v.users > 0 || v.file == nil {
+		return nil
+	}
+	return v.file.Close()
 }
 
 var errVolumeGone = errors.New("the volume's file is gone")
@@ -262,15 +286,15 @@ func (r *reader) prefetch(kind Kind, ids []ID) {
 func (r *reader) close() error {
 	r.mu.Lock()
 	r.closed = true
-	volumes := r.volumes
-	r.volumes = nil
 	r.mu.Unlock()
 	r.running.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	var errs []error
-	for _, v := range volumes {
-		if v.file != nil {
-			errs = append(errs, v.file.Close())
-		}
+	for _, v := range r.volumes {
+		v.dropped = true
+		errs = append(errs, v.close())
 	}
+	r.volumes = nil
 	return errors.Join(errs...)
 }

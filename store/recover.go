@@ -52,9 +52,6 @@ func (e *engine) compare(cat *catalogue, disk map[volume.ID]int64, all bool) ([]
 	for id, v := range cat.byID {
 		size, ok := disk[id]
 		v.missing, v.size = !ok, size
-		if v.missing && !v.dropped {
-			e.log.Warn("volume is missing", "volume", id)
-		}
 		if ok && size < v.indexed {
 			e.log.Warn("volume is shorter than it was", "volume", id, "size", size, "indexed", v.indexed)
 		}
@@ -123,7 +120,7 @@ func (e *engine) indexVolume(x *index, v *volumeState, news *found) error {
 var errForeign = errors.New("belongs to another store")
 
 func (e *engine) readLabel(file volume.File, v *volumeState) error {
-	label, _, err := volume.ReadLabel(file, v.size)
+	label, err := readLabel(file, v.size)
 	if err != nil {
 		return err
 	}
@@ -135,6 +132,20 @@ func (e *engine) readLabel(file volume.File, v *volumeState) error {
 	}
 	v.kind = label.Kind
 	return nil
+}
+
+// readLabel reads a volume's label, from its end if the beginning is damaged.
+func readLabel(file volume.File, size int64) (volume.Label, error) {
+	label, _, err := volume.ReadLabel(file, size)
+	if err == nil || errors.Is(err, volume.ErrNewerVersion) {
+		return label, err
+	}
+	if trailer, trailerErr := volume.ReadTrailer(file, size); trailerErr == nil {
+		if again, againErr := volume.ReadLabelAgain(file, trailer); againErr == nil {
+			return again, nil
+		}
+	}
+	return label, err
 }
 
 // volumeIndexer reads one volume into the index.
@@ -268,7 +279,7 @@ func (in *volumeIndexer) addFacts(offset int64, stored []byte) error {
 	in.v.kind = volume.Journal // also when the label is damaged
 	pack, err := in.open(stored)
 	if err == nil {
-		err = in.news.add(pack)
+		err = in.news.add(pack, in.e.idKeys)
 	}
 	if errors.Is(err, ErrNewerFormat) {
 		return err
@@ -279,12 +290,18 @@ func (in *volumeIndexer) addFacts(offset int64, stored []byte) error {
 	return nil
 }
 
-func (n *found) add(pack volume.Pack) error {
+// errFactID: a fact's bytes do not have the ID that the chain names it by.
+var errFactID = errors.New("fact is not what its ID says")
+
+func (n *found) add(pack volume.Pack, keys idKeys) error {
 	raw, err := pack.Body(nil)
 	if err != nil {
 		return err
 	}
 	for _, b := range pack.Blobs {
+		if keys.id(KindFact, raw[:b.Length]) != b.ID {
+			return errFactID
+		}
 		fact, err := parseFact(raw[:b.Length])
 		if err != nil {
 			return err
@@ -343,7 +360,7 @@ func (e *engine) foldNew(x *index, f *fold, news found) error {
 // damagedBy says which of a commit's volumes are missing or shorter than it needs; "" if none. Needs mu.
 func (e *engine) damagedBy(list []sealedVolume) string {
 	for _, need := range list {
-		if e.fold.dropped[need.id] {
+		if _, dropped := e.fold.dropped[need.id]; dropped {
 			continue
 		}
 		v := e.volumes.byID[need.id]

@@ -87,6 +87,5 @@ func labelOf(path string, size int64) (volume.Label, error) {
 		return volume.Label{}, err
 	}
 	defer file.Close()
-	label, _, err := volume.ReadLabel(file, size)
-	return label, err
+	return readLabel(file, size)
 }

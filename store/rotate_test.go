@@ -151,7 +151,7 @@ func TestCommitWaitsForRotation(t *testing.T) {
 	}
 	e.commitMu.Lock()
 	defer e.commitMu.Unlock()
-	if e.fold.volumes[first] == 0 {
+	if e.fold.volumes[first].length == 0 {
 		t.Error("the commit does not name the volume")
 	}
 }

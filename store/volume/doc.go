@@ -175,7 +175,8 @@
 //   - While it is sealed: the same, with contents frames among the rest. Without a whole trailer they do not count.
 //   - After Seal has returned: a whole volume.
 //   - A write or sync that fails closes the volume for good: the kernel may have dropped what it could not write while
-//     still showing it from memory. It is cut back to what was synced before.
+//     still showing it from memory. It is cut back to what was synced before, or, if a write failed, to what a sync of the
+//     frames before it made certain.
 //
 // # What protects against what
 //
@@ -188,7 +189,8 @@
 //     volumes and their lengths.
 //   - Label and trailer are not sealed. Whoever changes them can make a volume unreadable, not make it say something else:
 //     a wrong id gives a wrong key, and all that matters is sealed under it.
-//   - The ID of a blob, checked by package store after decompression, covers errors of the code itself.
+//   - A blob's ID is a hash of its content. Reading compares the ID that was asked for with the table, not with the
+//     content, which the seal covers; who hashes again, as facts are when they are read, covers errors of the code itself.
 //
 // # Versions
 //
