@@ -75,9 +75,12 @@ func newConfig(o InitOptions, now time.Time) (config, error) {
 	return c, c.check()
 }
 
+// maxChunk is the largest chunk under any setting: four times the largest average. A message of package wire has to carry it.
+const maxChunk = 16 << 20
+
 // check refuses parameters outside what the program supports.
 func (c config) check() error {
-	if c.ChunkAverage < 16<<10 || c.ChunkAverage > 4<<20 || c.ChunkAverage&(c.ChunkAverage-1) != 0 {
+	if c.ChunkAverage < 16<<10 || c.ChunkAverage > maxChunk/4 || c.ChunkAverage&(c.ChunkAverage-1) != 0 {
 		return fmt.Errorf("chunk average %d: want a power of two from 16K to 4M", c.ChunkAverage)
 	}
 	if _, err := c.Compression.level(); err != nil {

@@ -118,6 +118,7 @@ func openLasting(t *testing.T, dir string) (*lastingSession, idKeys) {
 
 var sessionContract = map[string]func(*testing.T, sessionMaker){
 	"blobs":    checkBlobs,
+	"largest":  checkLargest,
 	"commits":  checkCommits,
 	"facts":    checkFacts,
 	"waiting":  checkWaiting,
@@ -181,6 +182,21 @@ func checkBlobs(t *testing.T, open sessionMaker) {
 		if len(stored) != int(places[0].Stored) || bytes.Equal(stored, make([]byte, len(stored))) {
 			t.Error("read something else")
 		}
+	}
+}
+
+// checkLargest stores and reads a chunk as large as any setting allows, which does not compress.
+func checkLargest(t *testing.T, open sessionMaker) {
+	s, keys := open(t)
+	f, ids := packOf(keys, blobs(7, maxChunk)[0])
+	_, err := s.Put(t.Context(), f)
+	must(t, err)
+	places, err := s.Locate(t.Context(), ids)
+	must(t, err)
+	data, err := s.Read(t.Context(), places[0].Volume, places[0].Offset, int(places[0].Stored))
+	must(t, err)
+	if len(data) < maxChunk {
+		t.Errorf("read %d bytes", len(data))
 	}
 }
 

@@ -5,10 +5,10 @@ import (
 	"sync"
 )
 
-// Request buffers from 64 KiB on are used again, one pool for each power of two up to MaxPayload.
+// Request buffers from 64 KiB on are used again, one pool for each power of two that MaxPayload needs.
 const (
 	minPooled = 16 // log2
-	maxPooled = 23
+	maxPooled = 25
 )
 
 // buffers hands out memory for requests. Safe for concurrent use.

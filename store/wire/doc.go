@@ -27,7 +27,7 @@ After the greeting the stream is a sequence of frames:
 	credit    both    4 bytes: see below
 	ack       client  none: an event of the call was dealt with
 
-A payload has at most 8 MiB; larger things are sent as several events (StatePart). Whatever breaks these rules ends the
+A payload has at most 20 MiB; larger things are sent as several events (StatePart). Whatever breaks these rules ends the
 connection. Every request gets exactly one response or failure, in any order.
 
 # Flow control

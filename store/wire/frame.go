@@ -12,8 +12,9 @@ const (
 	VersionMinor = 0
 )
 
-// MaxPayload is the most bytes one message carries.
-const MaxPayload = 8 << 20
+// MaxPayload is the most bytes one message carries: a frame with the largest chunk that a store can be set to make, 16
+// MiB, with room to spare.
+const MaxPayload = 20 << 20
 
 // Limits both sides keep and enforce. Part of the protocol's major version.
 const (
