@@ -249,7 +249,7 @@ func sampleManifest() *Manifest {
 		LinkTree: store.ID{2}, Links: 5, FileSystems: []FileSystem{{}, {1, "/", "ext4", "uuid"}, {9, "/boot", "vfat", ""}},
 		Totals: Totals{4, 5, 6}, Errors: []FileError{{"/etc/x", "permission denied"}, {"", ""}}, ErrorCount: 20_000, Found: FoundByScan,
 		Tags: []string{"a", "b"}, Program: "snapfs 1", Unstable: 3, StartedEarlier: true, OriginStore: "o", OriginSnapshot: store.ID{3},
-		IgnoreFiles: true, ExcludeCaches: true, OneFileSystem: true, ExcludeLargerThan: 1 << 30,
+		IgnoreFiles: true, ExcludeCaches: true, OneFileSystem: true, ExcludeLargerThan: 1 << 30, OnlyListed: true,
 	}
 }
 

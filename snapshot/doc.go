@@ -143,7 +143,7 @@
 //	25 tags                    list
 //	26 program, 27 unstable, 28 started earlier than the parent
 //	29, 30 origin              of an import: store, snapshot
-//	31 ignore files, 32 exclude caches, 33 one file system, 34 exclude larger than
+//	31 ignore files, 32 exclude caches, 33 one file system, 34 exclude larger than, 35 only listed files
 //
 // The summary in a commit fact is what lists show without reading manifests: 1 host, 2 user, 3 paths, 4 parent,
 // 5 and 6 end, 7 UTC offset, 8 entries, 9 bytes, 10 bytes stored, 11 errors, 12 single, 13 has extended

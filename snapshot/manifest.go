@@ -35,6 +35,7 @@ type Manifest struct {
 	ExcludeCaches     bool  // directories with a CACHEDIR.TAG
 	OneFileSystem     bool  // other file systems below the paths
 	ExcludeLargerThan int64 // files of more bytes; 0: none
+	OnlyListed        bool  // what a list of files did not name
 
 	Start, End     time.Time
 	Offset         int      // of the backup command's zone, seconds east of UTC

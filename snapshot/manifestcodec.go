@@ -42,6 +42,7 @@ const (
 	manifestExcludeCaches  store.Tag = 32
 	manifestOneFileSystem  store.Tag = 33
 	manifestExcludeLarger  store.Tag = 34
+	manifestOnlyListed     store.Tag = 35
 )
 
 // Fields of a file system. On disk; append only.
@@ -93,6 +94,7 @@ func (m *Manifest) encode() []byte {
 	f.Bool(manifestExcludeCaches, m.ExcludeCaches)
 	f.Bool(manifestOneFileSystem, m.OneFileSystem)
 	f.Uint(manifestExcludeLarger, uint64(m.ExcludeLargerThan))
+	f.Bool(manifestOnlyListed, m.OnlyListed)
 	return f.Encoded()
 }
 
@@ -259,6 +261,8 @@ func (d *manifestDecoder) outcome(r *store.FieldReader) (err error) {
 		m.OneFileSystem = r.Bool()
 	case manifestExcludeLarger:
 		m.ExcludeLargerThan = int64(r.Uint())
+	case manifestOnlyListed:
+		m.OnlyListed = r.Bool()
 	default:
 		r.Unknown()
 	}

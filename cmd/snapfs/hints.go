@@ -42,6 +42,7 @@ var plainHints = []struct {
 	{restore.ErrNoOrigin, "use --to DIR"},
 	{restore.ErrDeleteRoot, "use --force if that is really meant"},
 	{restore.ErrDeleteEmpty, "use --force if that is really meant"},
+	{restore.ErrDeleteListed, "use --force if that is really meant"},
 	{restore.ErrFull, "free some space and run the same command again: it goes on where it ended"},
 	{fs.ErrMissing, "make the directory first"},
 	{fs.ErrNotEmpty, "use an empty directory, or --nonempty to cover what is in it"},

@@ -40,7 +40,7 @@ restore goes on when it is run again. Files are built under another name and the
 			&cli.BoolFlag{Name: "delete", Usage: "remove what the snapshot does not have"},
 			&cli.BoolFlag{Name: "verify", Usage: "read back and compare what was written"},
 			&cli.BoolFlag{Name: "patch", Usage: "write only what differs into existing files, instead of replacing them"},
-			&cli.BoolFlag{Name: "force", Usage: "in place on another host; --delete below / or with nothing to restore"},
+			&cli.BoolFlag{Name: "force", Usage: "in place on another host; --delete below /, with nothing to restore or a snapshot of listed files"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "only say what would be done"},
 		},
 		Action: action(1, 1, func(c *cli.Context, args []string) error {

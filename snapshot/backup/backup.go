@@ -211,6 +211,7 @@ func (r *run) fill(ctx context.Context, m *snapshot.Manifest, root *snapshot.Ent
 	m.Excludes = r.plan.excludes
 	m.IgnoreFiles, m.ExcludeCaches, m.OneFileSystem = r.o.IgnoreFiles, r.o.ExcludeCaches, r.o.OneFileSystem
 	m.ExcludeLargerThan = r.o.ExcludeLargerThan
+	m.OnlyListed = r.o.UseFiles || len(r.o.Files) > 0
 	m.FileSystems = r.fs.list()
 	m.Found = snapshot.FoundByScan
 	m.Unstable = uint64(r.count.unstable.Load())

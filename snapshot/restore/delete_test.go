@@ -113,6 +113,7 @@ func TestDeleteRefused(t *testing.T) {
 	blobs := newBlobs()
 	tree := open(t, blobs, take(t, blobs, src, nil))
 	many := open(t, blobs, take(t, blobs, src, func(m *snapshot.Manifest) { m.ErrorCount = 10_001 }))
+	listed := open(t, blobs, take(t, blobs, src, func(m *snapshot.Manifest) { m.OnlyListed = true }))
 	dst := t.TempDir()
 	write(t, dst+"/mine", nil, 0o644)
 	for _, c := range []struct {
@@ -124,6 +125,7 @@ func TestDeleteRefused(t *testing.T) {
 		{tree, Options{To: "/../", Path: "/"}, ErrDeleteRoot},
 		{tree, Options{To: dst, Path: "empty"}, ErrDeleteEmpty},
 		{many, Options{To: dst}, ErrDeleteErrors},
+		{listed, Options{To: dst}, ErrDeleteListed},
 	} {
 		c.o.Delete = true
 		if _, err := Run(context.Background(), blobs, c.tree, c.o); !errors.Is(err, c.want) {

@@ -19,6 +19,8 @@ var (
 	ErrDeleteRoot = errors.New("deleting below / is refused")
 	// ErrDeleteEmpty: Delete while nothing is to be restored, which would remove everything, without Force.
 	ErrDeleteEmpty = errors.New("nothing is in the snapshot there: deleting would remove everything")
+	// ErrDeleteListed: Delete with a snapshot of listed files, which would remove all that the list did not name, without Force.
+	ErrDeleteListed = errors.New("the snapshot holds only what a list of files named: deleting would remove the rest")
 	// ErrDeleteErrors: Delete while the manifest names only a part of what could not be read then.
 	ErrDeleteErrors = errors.New("the snapshot does not name all paths that were unreadable: deleting is not safe")
 	// ErrOptions: options that contradict each other, or an unknown policy.

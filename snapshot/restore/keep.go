@@ -178,6 +178,9 @@ func (r *run) mayDelete(d *destination) error {
 	if d.dir.Totals.Entries == 0 {
 		return ErrDeleteEmpty
 	}
+	if d.manifest.OnlyListed {
+		return ErrDeleteListed
+	}
 	if r.InPlace && d.upper("") {
 		return nil // nothing is deleted in there
 	}

@@ -33,7 +33,7 @@ type Options struct {
 	Path    string // below the snapshot's directory; "" or "/": everything
 	To      string // destination directory; made if missing
 	InPlace bool   // the original paths instead of To
-	Force   bool   // in place on another host; delete "/" or with an empty snapshot
+	Force   bool   // in place on another host; delete "/", with an empty snapshot or one of listed files
 
 	Include, Exclude []string // gitignore patterns relative to Path
 	Overwrite        Overwrite
