@@ -16,8 +16,9 @@
 // # What must never change
 //
 // Two backups share data only if they cut alike, so the cut points are as good as on disk: the derivation of the gear
-// table (keyed BLAKE3 in XOF mode over a fixed text, 256 little-endian words), the hash, the masks, the centre and the
-// meaning of Params are append only, and golden cut points in the tests hold them. The table is keyed because the lengths
+// table (keyed BLAKE3 in XOF mode over "snapfs chunker gear table 1", 256 little-endian words), the hash, the masks (a mask
+// of n bits has bits 63-n to 62; n is log2 of the average, two more before the centre, two less behind it), the centre and
+// the meaning of Params are append only, and golden cut points in the tests hold them. The table is keyed because the lengths
 // of chunks would otherwise tell which known files a store holds.
 //
 // # Speed

@@ -44,9 +44,6 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// Down is closed when the connection is over.
-func (c *Conn) Down() <-chan struct{} { return c.link.down }
-
 // Call sends a request, given in parts, and returns the response, which the caller owns. onEvent gets each
 // event of the call before Call returns, in order; it may keep what it gets; nil ignores events. If it fails, the call is cancelled with
 // its error. If ctx ends, Call returns its error at once, and the handler's context ends soon. Other errors:

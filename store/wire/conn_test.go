@@ -312,7 +312,7 @@ func TestPeerDeathFailsEveryCall(t *testing.T) {
 	}
 	server.Close()
 	wg.Wait()
-	<-c.Down()
+	<-c.link.down
 	if _, err := c.Call(t.Context(), 1, nil); !errors.Is(err, ErrConnLost) {
 		t.Errorf("call afterwards: %v", err)
 	}
