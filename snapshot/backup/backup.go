@@ -154,6 +154,9 @@ func (r *run) take(ctx context.Context) (*Result, error) {
 	if err := r.fill(ctx, m, r.root); err != nil {
 		return nil, err
 	}
+	if !m.Single && m.ErrorCount > 0 && m.Totals.Entries == 0 {
+		return nil, r.nothingSaved() // the one file was found and could not be read
+	}
 	res.Entries, res.Bytes = int64(m.Totals.Entries), int64(m.Totals.Bytes)
 	if r.o.SkipUnchanged && r.same() {
 		res.Skipped = true

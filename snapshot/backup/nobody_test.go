@@ -91,6 +91,10 @@ func TestNobody(t *testing.T) {
 	if _, err := repo.try(t, o); !errors.Is(err, ErrNothingSaved) || !strings.Contains(err.Error(), "permission denied") {
 		t.Error(err)
 	}
+	o = Options{Paths: []string{filepath.Join(src, "secret")}, Dataset: "secret"}
+	if _, err := repo.try(t, o); !errors.Is(err, ErrNothingSaved) || !strings.Contains(err.Error(), "permission denied") {
+		t.Error(err)
+	}
 	// What may only be passed is passed.
 	o = Options{Paths: []string{filepath.Join(root, "only/z"), src}, Dataset: "several"}
 	res := repo.backup(t, o)
