@@ -20,6 +20,10 @@ type optionalFlag struct {
 	bare string
 }
 
+// mayBeEmpty are the options that take "" for a value. To any other it is a mistake, most often of a script whose
+// variable is not set; it must not mean that the option was not given.
+var mayBeEmpty = map[string]bool{"label": true, "exclude": true}
+
 // arrange reads the arguments as CONTRACT.md has them, which the flag package under urfave/cli does not: options
 // after arguments, global options after the command, several short options in one word, options with an optional
 // value. Everything wrong with options or the command is found here, so that cli never has a usage error to
@@ -75,6 +79,8 @@ func (a *arranger) read(words []string) error {
 			words, err = a.long(word[2:], words)
 		case len(word) > 1 && word[0] == '-':
 			words, err = a.short(word[1:], words)
+		case word == "" && len(a.commands) == 0:
+			err = usagef("an argument is empty")
 		default:
 			err = a.argument(word)
 		}
@@ -128,6 +134,9 @@ func (a *arranger) long(word string, words []string) ([]string, error) {
 				return nil, err
 			}
 		}
+	}
+	if value == "" && !mayBeEmpty[name] {
+		return nil, usagef("option --%s needs a value", name)
 	}
 	*list = append(*list, "--"+name+"="+value)
 	return words, nil

@@ -78,6 +78,8 @@ func TestArrangeRefuses(t *testing.T) {
 		{"ls -lx", "unknown option -x", ""},
 		{"--exclude a backup /x", "unknown option --exclude", ""},
 		{"backup /x --exclude", "option --exclude needs a value", ""},
+		{"backup /x --dataset=", "option --dataset needs a value", ""},
+		{"snapshots --store=", "option --store needs a value", ""},
 		{"ls --json=yes x", "option --json takes no value", ""},
 	} {
 		_, err := arrange(app, strings.Fields("snapfs "+test.in))

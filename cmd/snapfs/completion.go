@@ -104,10 +104,10 @@ complete -o default -F _snapfs snapfs
 	return b.String()
 }
 
-// zshCompletion does the same in zsh, with descriptions.
+// zshCompletion does the same in zsh, with descriptions. The script stands in $fpath or is sourced.
 func zshCompletion(list []completed) string {
 	var b strings.Builder
-	b.WriteString("#compdef snapfs\n# zsh completion for snapfs\nlocal word line=\"\"\nfor word in ${words[2,CURRENT-1]}; do\n" +
+	b.WriteString("#compdef snapfs\n# zsh completion for snapfs\n_snapfs() {\nlocal word line=\"\"\nfor word in ${words[2,CURRENT-1]}; do\n" +
 		"    [[ $word = -* ]] && continue\n    case \"${line:+$line }$word\" in\n")
 	for _, c := range list[1:] {
 		fmt.Fprintf(&b, "    %q) line=%q ;;\n", c.path, c.path)
@@ -120,7 +120,8 @@ func zshCompletion(list []completed) string {
 		}
 		b.WriteString(" ) ;;\n")
 	}
-	b.WriteString("esac\n_describe snapfs choices || _files\n")
+	b.WriteString("esac\n_describe snapfs choices || _files\n}\n" +
+		"if [[ ${funcstack[1]} = _snapfs ]]; then _snapfs \"$@\"; else compdef _snapfs snapfs; fi\n")
 	return b.String()
 }
 
