@@ -30,6 +30,11 @@ func Init(_ context.Context, dir string, o InitOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	lock, err := lockEmpty(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.release()) }()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, clearDir(dir, made))
@@ -71,19 +76,26 @@ func emptyDir(dir string) (made bool, err error) {
 	if err == nil || !errors.Is(err, fs.ErrExist) {
 		return err == nil, err
 	}
+	return false, checkEmpty(dir, "")
+}
+
+// checkEmpty refuses a directory with anything but one file in it.
+func checkEmpty(dir, but string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return false, err
+		return err
 	}
 	for _, e := range entries {
 		if e.Name() == configName {
-			return false, fmt.Errorf("%s: %w", dir, ErrStoreExists)
+			return fmt.Errorf("%s: %w", dir, ErrStoreExists)
 		}
 	}
-	if len(entries) > 0 {
-		return false, fmt.Errorf("%s: %w", dir, ErrNotEmpty)
+	for _, e := range entries {
+		if e.Name() != but {
+			return fmt.Errorf("%s: %w", dir, ErrNotEmpty)
+		}
 	}
-	return false, nil
+	return nil
 }
 
 // clearDir undoes a failed Init.
@@ -96,6 +108,26 @@ func clearDir(dir string, made bool) error {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
 	}
 	return err
+}
+
+// lockEmpty keeps others from making a store in the same directory at the same time: whoever came second would otherwise
+// clear away what the first one made.
+func lockEmpty(dir string) (*storeLock, error) {
+	files, err := filesFor(dir)
+	if err != nil {
+		return nil, err
+	}
+	lock, _, err := takeLock(dir, files)
+	if errors.Is(err, errLocked) {
+		return nil, fmt.Errorf("%s: %w", dir, ErrNotEmpty)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := checkEmpty(dir, lockName); err != nil {
+		return nil, errors.Join(err, lock.release())
+	}
+	return lock, nil
 }
 
 // checkOwner refuses everybody but root and the owner of the store.

@@ -1,0 +1,47 @@
+package store
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"snapfs/store/seal"
+)
+
+// TestInitAtOnce: of several that make a store in the same directory one succeeds, and the others leave it alone.
+func TestInitAtOnce(t *testing.T) {
+	for range 20 {
+		dir := t.TempDir()
+		var group sync.WaitGroup
+		var made atomic.Int32
+		for range 4 {
+			group.Go(func() {
+				err := Init(t.Context(), dir, InitOptions{Slots: []seal.NewSlot{{KeyFile: testKey}}})
+				switch {
+				case err == nil:
+					made.Add(1)
+				case !errors.Is(err, ErrNotEmpty) && !errors.Is(err, ErrStoreExists):
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		if made.Load() != 1 {
+			t.Fatalf("%d made a store", made.Load())
+		}
+		closeStore(t, openStore(t, dir))
+	}
+}
+
+// TestFailedInit leaves nothing in the directory.
+func TestFailedInit(t *testing.T) {
+	dir := t.TempDir()
+	if err := Init(t.Context(), dir, InitOptions{}); err == nil {
+		t.Fatal("a store without a key slot")
+	}
+	if list, err := os.ReadDir(dir); err != nil || len(list) > 0 {
+		t.Errorf("left: %v %v", list, err)
+	}
+}
