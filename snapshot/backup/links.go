@@ -13,8 +13,11 @@ type links struct {
 
 	mu       sync.Mutex
 	underway map[linkKey][]linkName // names met while the first one's file is read
-	equal    map[linkKey]bool       // read anew and found as in the base
+	equal    map[linkKey]bool       // read anew and found as in the base: at most maxEqual, for only the counts suffer
 }
+
+// maxEqual bounds what is kept of files whose times changed alone, as every new link to them does: 10 MB or so.
+const maxEqual = 128 << 10
 
 type linkKey struct {
 	fs    uint32
@@ -157,7 +160,7 @@ func (r *run) finishLinked(job *fileJob) error {
 	for range waiting {
 		l.w.Name(n.key.fs, n.key.inode)
 	}
-	if job.had != nil && sameEntry(job.had, e) {
+	if job.had != nil && len(l.equal) < maxEqual && sameEntry(job.had, e) {
 		l.equal[n.key] = true
 	}
 	l.mu.Unlock()
