@@ -9,8 +9,6 @@ import (
 	"snapfs/snapshot"
 )
 
-const namesAtOnce = 1 << 16 // names of one directory held in memory
-
 // sweep looks through a directory that was there before: it removes what killed runs left, and what Delete is to remove.
 func (r *run) sweep(l *level) {
 	f := l.folder
@@ -20,87 +18,90 @@ func (r *run) sweep(l *level) {
 		return
 	}
 	defer r.folders.release(f)
-	for more := true; more && r.ctx.Err() == nil; {
-		var doomed []string
-		doomed, more, err = r.toRemove(l, fd)
-		if err != nil {
-			r.fail("read", r.path(f, ""), err)
-			return
-		}
+	deletes := !r.spares(l, fd)
+	if deletes && r.keep.ignores {
+		l.ignore = r.withIgnoreFiles(l.ignore, l.dir, r.dest.source(f.rel()))
+	}
+	for repeat := true; repeat; {
+		repeat = false
 		before := r.count.deleted.Load()
-		for _, name := range doomed {
-			r.removeTree(f, name, l.chosen, l.ignore)
+		for at := int64(0); at >= 0 && r.ctx.Err() == nil; repeat = repeat || at >= 0 {
+			var doomed []string
+			if doomed, at, err = r.toRemove(l, fd, at, deletes); err != nil {
+				r.fail("read", r.path(f, ""), err)
+				return
+			}
+			for _, name := range doomed {
+				r.removeTree(f, name, l.chosen, l.ignore)
+			}
 		}
-		more = more && r.count.deleted.Load() > before
+		// Some file systems leave out names when others are removed between two parts of the list.
+		repeat = repeat && !r.DryRun && r.ctx.Err() == nil && r.count.deleted.Load() > before
 	}
 }
 
-// toRemove lists names that the snapshot does not have; more says that there may be others.
-func (r *run) toRemove(l *level, fd int) (names []string, more bool, err error) {
-	deletes := !r.spares(l, fd)
-	if deletes && r.keep.ignores {
-		l.ignore = r.withIgnoreFiles(l.ignore, l.dir, r.dest.source(l.folder.rel()))
-	}
-	limit := namesAtOnce
-	if r.DryRun {
-		limit = int(^uint(0) >> 1)
-	}
+// toRemove lists names that the snapshot does not have, from a position in the directory on, and returns the next
+// position, -1 at the end.
+func (r *run) toRemove(l *level, fd int, from int64, deletes bool) (names []string, next int64, err error) {
 	var failed error
-	err = eachName(fd, func(name string) bool {
+	next, err = someNames(fd, from, r.namesAtOnce, func(name string) {
 		if leftover(name) || name == r.owner.mark() {
 			r.tidy(l.folder, fd, name)
-			return true
+			return
 		}
-		if !deletes {
-			return true
+		if !deletes || failed != nil {
+			return
 		}
 		_, err := r.tree.Lookup(r.ctx, l.dir, name)
 		if errors.Is(err, fs.ErrNotExist) && !damaged(err) {
 			names = append(names, name)
 		} else if err != nil {
 			failed = err // a damaged page: what it names must stay
-			return false
 		}
-		return len(names) < limit
 	})
 	if err == nil {
 		err = failed
 	}
-	return names, len(names) >= limit, err
+	return names, next, err
 }
 
-// eachName calls fn for the names in a directory, until it returns false.
-func eachName(dir int, fn func(name string) bool) error {
+// someNames calls fn for at least so many of the names in a directory, from a position on (0 is the start), and returns
+// the position after them, -1 at the end.
+func someNames(dir int, from int64, atLeast int, fn func(name string)) (next int64, err error) {
 	fd, err := openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return err
+		return -1, err
 	}
 	defer unix.Close(fd)
+	if _, err := unix.Seek(fd, from, unix.SEEK_SET); err != nil {
+		return -1, err
+	}
 	buf := make([]byte, 64<<10)
-	for {
+	for count := 0; count < atLeast; {
 		var n int
 		err := again(func() (err error) {
 			n, err = unix.Getdents(fd, buf)
 			return err
 		})
 		if err != nil || n == 0 {
-			return err
+			return -1, err
 		}
 		_, _, names := unix.ParseDirent(buf[:n], -1, nil)
 		for _, name := range names {
-			if !fn(name) {
-				return nil
-			}
+			fn(name)
 		}
+		count += len(names)
 	}
+	return unix.Seek(fd, 0, unix.SEEK_CUR)
 }
 
 // doomed is a directory being removed.
 type doomed struct {
 	folder *folder
 	names  []string // still to be removed
-	more   bool     // names were not all
-	gone   int      // removed of names
+	next   int64    // position in the directory after names; -1: they were the last
+	parts  bool     // names are listed in more than one part
+	gone   int      // removed of all parts
 	kept   bool     // something in it stays
 	chosen bool     // by Include
 	ignore *snapshot.Matcher
@@ -108,7 +109,7 @@ type doomed struct {
 
 // removeTree removes a name and all below it, but for what the keeper keeps, other file systems, and what Include does not choose.
 func (r *run) removeTree(parent *folder, name string, chosen bool, ignore *snapshot.Matcher) {
-	stack := []*doomed{{folder: parent, names: []string{name}, chosen: chosen, ignore: ignore}}
+	stack := []*doomed{{folder: parent, names: []string{name}, next: -1, chosen: chosen, ignore: ignore}}
 	for r.ctx.Err() == nil {
 		d := stack[len(stack)-1]
 		if len(d.names) > 0 {
@@ -119,7 +120,10 @@ func (r *run) removeTree(parent *folder, name string, chosen bool, ignore *snaps
 			}
 			continue
 		}
-		if d.more && d.gone > 0 {
+		if d.parts && d.next < 0 && d.gone > 0 && !r.DryRun { // once more: see sweep
+			d.next, d.parts, d.gone = 0, false, 0
+		}
+		if d.next >= 0 {
 			r.refill(d)
 			continue
 		}
@@ -216,20 +220,16 @@ func (r *run) removeInside(d *doomed, parent int, name string, chosen bool) *doo
 	return below
 }
 
+// refill lists the next part of what is in a directory.
 func (r *run) refill(d *doomed) {
-	d.names, d.more, d.gone = nil, false, 0
 	fd, err := r.folders.acquire(d.folder)
 	if err == nil {
 		defer r.folders.release(d.folder)
-		err = eachName(fd, func(name string) bool {
-			d.more = len(d.names) == namesAtOnce && !r.DryRun
-			if !d.more {
-				d.names = append(d.names, name)
-			}
-			return !d.more
-		})
+		d.next, err = someNames(fd, d.next, r.namesAtOnce, func(name string) { d.names = append(d.names, name) })
+		d.parts = d.parts || d.next >= 0
 	}
 	if err != nil {
+		d.next = -1
 		d.keep(r, "", err)
 	}
 }

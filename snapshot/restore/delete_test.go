@@ -3,6 +3,7 @@ package restore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sort"
@@ -103,6 +104,36 @@ func TestDelete(t *testing.T) {
 				t.Errorf("left\n%s\nwant\n%s", got, strings.Join(uniq, " "))
 			}
 		})
+	}
+}
+
+// TestDeleteMany: directories that are listed in many parts, with names that stay in all of them.
+func TestDeleteMany(t *testing.T) {
+	src, dst := t.TempDir(), t.TempDir()
+	write(t, src+"/kept", []byte("kept"), 0o644)
+	blobs := newBlobs()
+	tree := open(t, blobs, take(t, blobs, src, func(m *snapshot.Manifest) { m.Excludes = []string{"*.tmp"} }))
+	const n = 600
+	long := strings.Repeat("x", 200)
+	for _, dir := range []string{"", "/gone", "/stays"} {
+		for i := range n {
+			write(t, fmt.Sprintf("%s%s/%04d%s", dst, dir, i, long), nil, 0o644)
+			if dir != "/gone" && i%2 == 0 {
+				write(t, fmt.Sprintf("%s%s/%04d%s.tmp", dst, dir, i, long), nil, 0o644)
+			}
+		}
+	}
+	o := Options{To: dst, Delete: true, DryRun: true, namesAtOnce: 1}
+	dry := mustRun(t, blobs, tree, o)
+	o.DryRun = false
+	res := mustRun(t, blobs, tree, o)
+	if want := int64(3*n + 1); res.Deleted != want || dry.Deleted != want {
+		t.Errorf("%d deleted, %d announced, want %d", res.Deleted, dry.Deleted, want)
+	}
+	for _, p := range strings.Fields(paths(t, dst)) {
+		if p != "kept" && p != "stays" && !strings.HasSuffix(p, ".tmp") {
+			t.Fatalf("%s is left", p)
+		}
 	}
 }
 

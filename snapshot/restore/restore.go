@@ -51,8 +51,9 @@ type Options struct {
 	OnError  func(*snapshot.PathError)
 	OnItem   func(Item) // DryRun and --verbose: what is (or would be) done with each path
 
-	oneByOne bool // as on a kernel without openat2
-	openDirs int  // descriptors of directories kept open; 0: as many as the limits of the process suggest
+	oneByOne    bool // as on a kernel without openat2
+	openDirs    int  // descriptors of directories kept open; 0: as many as the limits of the process suggest
+	namesAtOnce int  // names of one directory held in memory by Delete; 0: 65,536
 }
 
 // Action is what was done with a path, or would be.

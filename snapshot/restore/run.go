@@ -64,6 +64,9 @@ func newRun(ctx context.Context, r Reader, tree *snapshot.Tree, o Options) (*run
 	if o.Workers <= 0 {
 		o.Workers = 2 * runtime.GOMAXPROCS(0)
 	}
+	if o.namesAtOnce <= 0 {
+		o.namesAtOnce = 1 << 16
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	n, _ := r.(namer)
 	run := &run{Options: o, ctx: ctx, cancel: cancel, reader: r, namer: n, tree: tree,
