@@ -51,6 +51,9 @@ func run(ctx context.Context) error {
 		}
 		s.work = dir
 	}
+	if err := os.MkdirAll(s.work, 0o700); err != nil {
+		return err
+	}
 	if !s.keep {
 		defer func() {
 			if err := os.RemoveAll(s.work); err != nil {
