@@ -147,7 +147,9 @@ func (s *lastingSession) hold(ctx context.Context) (*way, error) {
 		return nil, errors.Join(err, srv.release())
 	}
 	e.lock.last = srv.unlink
-	srv.start(e.bundle, s.comeBack, func(job string) Session { return e.newSession(job) })
+	srv.start(e.bundle, s.comeBack, func(job string, pid int) Session {
+		return e.newSessionOf(job, pid)
+	})
 	local := e.newSession(s.options.Job)
 	return &way{
 		session: local,

@@ -2,8 +2,11 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"snapfs/store/volume"
 )
@@ -13,6 +16,7 @@ import (
 type localSession struct {
 	e   *engine
 	job string // for people
+	pid int    // of the process it works for; 0: this one, or not known
 
 	mu      sync.Mutex
 	failed  error
@@ -21,9 +25,12 @@ type localSession struct {
 	ended   bool
 }
 
-// newSession begins a session for a job.
-func (e *engine) newSession(job string) *localSession {
-	s := &localSession{e: e, job: job, volumes: map[volume.ID]struct{}{}, pins: map[ID]struct{}{}}
+// newSession begins a session for a job of this process.
+func (e *engine) newSession(job string) *localSession { return e.newSessionOf(job, 0) }
+
+// newSessionOf begins a session for a job of another process.
+func (e *engine) newSessionOf(job string, pid int) *localSession {
+	s := &localSession{e: e, job: job, pid: pid, volumes: map[volume.ID]struct{}{}, pins: map[ID]struct{}{}}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.sessions[s] = struct{}{}
@@ -168,7 +175,7 @@ func (s *localSession) Lock(ctx context.Context, name, job string, wait bool) er
 			return ErrClosed // nobody would give the lock back
 		case free:
 			return nil
-		case !wait:
+		case !wait && !holder.session.gone():
 			return &LockedError{Name: name, Job: holder.job}
 		}
 		select {
@@ -177,6 +184,12 @@ func (s *localSession) Lock(ctx context.Context, name, job string, wait bool) er
 		case <-unlocked:
 		}
 	}
+}
+
+// gone reports whether the process the session works for has ended: its locks are about to be given back, as soon as
+// the end of its connection has been noticed and what it asked for is done.
+func (s *localSession) gone() bool {
+	return s.pid > 0 && errors.Is(unix.Kill(s.pid, 0), unix.ESRCH)
 }
 
 // namedLock says which session has a lock, and for what job.

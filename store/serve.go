@@ -24,7 +24,7 @@ type server struct {
 	stale    bool // somebody listened before and did not leave in order: clients may come back
 	settled  chan struct{}
 
-	open   func(job string) Session
+	open   func(job string, pid int) Session
 	bundle *seal.Bundle
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -48,7 +48,7 @@ func (s *server) listen() (err error) {
 }
 
 // start answers those who connect. If there was a holder with clients before, they have so long to come back.
-func (s *server) start(bundle *seal.Bundle, comeBack time.Duration, open func(job string) Session) {
+func (s *server) start(bundle *seal.Bundle, comeBack time.Duration, open func(job string, pid int) Session) {
 	s.bundle, s.open, s.settled = bundle, open, make(chan struct{})
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if s.stale {
@@ -130,6 +130,9 @@ func (s *server) release() error {
 // serve answers one connection until it ends.
 func (s *server) serve(conn *net.UnixConn) error {
 	p := &peer{server: s}
+	if cred, err := peerOf(conn); err == nil {
+		p.pid = int(cred.Pid)
+	}
 	defer p.close()
 	return wire.Serve(s.ctx, conn, p.handle)
 }
@@ -137,6 +140,7 @@ func (s *server) serve(conn *net.UnixConn) error {
 // peer is the other end of a connection; it has at most one session.
 type peer struct {
 	server *server
+	pid    int // 0 if not known
 
 	mu      sync.Mutex
 	session Session
@@ -157,7 +161,7 @@ func (p *peer) hello(m *wire.Hello) (*wire.Welcome, error) {
 		return nil, errTwice
 	}
 	s := p.server
-	p.session = s.open(m.Job)
+	p.session = s.open(m.Job, p.pid)
 	s.mu.Lock()
 	s.sessions++
 	s.mu.Unlock()
