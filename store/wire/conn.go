@@ -49,6 +49,9 @@ func (c *Conn) Close() error {
 // its error. If ctx ends, Call returns its error at once, and the handler's context ends soon. Other errors:
 // *Error, ErrConnLost, ErrTooLarge. parts may be used again when Call returns.
 func (c *Conn) Call(ctx context.Context, method Method, onEvent func([]byte) error, parts ...[]byte) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err // an answer might be quicker than noticing
+	}
 	id, answers, err := c.register()
 	if err != nil {
 		return nil, err
