@@ -115,13 +115,16 @@ func measureMount(ctx context.Context, s settings, c *corpus, t tool, repo strin
 	steps := []struct{ line, script, arg string }{
 		{"find -printf %s, cold", `find "$0" -printf '%s\n' >/dev/null`, m.view},
 		{"find -printf %s, warm", `find "$0" -printf '%s\n' >/dev/null`, m.view},
-		{"ls -lR, cold names warm", `ls -lR "$0" >/dev/null`, m.view},
+		{"ls -lR after find", `ls -lR "$0" >/dev/null`, m.view},
 	}
 	if c.tarDir != "" {
 		steps = append(steps, struct{ line, script, arg string }{
 			"tar of " + c.tarDir + ", cold", `tar -cf - -C "$0" . | cat >/dev/null`, filepath.Join(m.view, c.tarDir)})
 	}
 	for _, st := range steps {
+		if strings.HasSuffix(st.line, ", cold") {
+			dropCaches()
+		}
 		if err := sh(st.line, st.script, st.arg); err != nil {
 			return err
 		}
@@ -137,6 +140,7 @@ func measureMount(ctx context.Context, s settings, c *corpus, t tool, repo strin
 
 // measureBig reads a large file: at random places first, then whole, then whole again.
 func measureBig(ctx context.Context, path string, t tool, res *results) error {
+	dropCaches()
 	for _, line := range []string{"read of a large file, cold", "read of a large file, second"} {
 		u, err := command(ctx, nil, "dd", "if="+path, "of=/dev/null", "bs=1M")
 		if err != nil {
