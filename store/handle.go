@@ -125,7 +125,7 @@ func (s *Store) NewWriter() *Writer {
 	if err != nil {
 		level = volume.LevelFastest // not reached: the setting was checked at open
 	}
-	return &Writer{writer{session: s.session, keys: s.keys, flight: s.flight, damaged: &s.reader.damaged, packer: volume.NewPacker(level)}}
+	return &Writer{session: s.session, keys: s.keys, flight: s.flight, damaged: &s.reader.damaged, packer: volume.NewPacker(level)}
 }
 
 // Commit makes a snapshot real. All Writers must have been flushed.
@@ -181,24 +181,6 @@ func (s *Store) Rebuild(ctx context.Context, progress func(RebuildProgress)) err
 
 // Stats describes the store's size.
 func (s *Store) Stats(ctx context.Context) (Stats, error) { return s.session.Stats(ctx) }
-
-// Writer packs blobs into frames for one goroutine: small ones together in the order they come, large ones
-// alone. Not safe for concurrent use.
-type Writer struct {
-	writer // see writer.go
-}
-
-// Put stores data unless the store has it, and returns its ID. data may be reused when Put returns.
-// Small blobs are only on their way until Flush.
-func (w *Writer) Put(ctx context.Context, kind Kind, data []byte) (ID, error) {
-	return w.put(ctx, kind, data)
-}
-
-// Flush hands on everything that was put. After it, and after the same of all other Writers, Commit may follow.
-func (w *Writer) Flush(ctx context.Context) error { return w.flush(ctx) }
-
-// Stats tells what this Writer did so far.
-func (w *Writer) Stats() WriterStats { return w.stats }
 
 // WriterStats counts what a Writer did.
 type WriterStats struct {

@@ -15,8 +15,9 @@ const (
 	aloneLimit = 128 << 10
 )
 
-// writer is the state of a Writer.
-type writer struct {
+// Writer packs blobs into frames for one goroutine: small ones together in the order they come, large ones
+// alone. Not safe for concurrent use.
+type Writer struct {
 	session Session
 	keys    idKeys
 	flight  *inFlight
@@ -68,7 +69,9 @@ func classOf(kind Kind) Class {
 	return ClassMetadata
 }
 
-func (w *writer) put(ctx context.Context, kind Kind, data []byte) (ID, error) {
+// Put stores data unless the store has it, and returns its ID. data may be reused when Put returns.
+// Small blobs are only on their way until Flush.
+func (w *Writer) Put(ctx context.Context, kind Kind, data []byte) (ID, error) {
 	if w.err != nil {
 		return ID{}, w.err
 	}
@@ -95,7 +98,7 @@ func (w *writer) put(ctx context.Context, kind Kind, data []byte) (ID, error) {
 }
 
 // putAlone stores a large blob in a frame of its own.
-func (w *writer) putAlone(ctx context.Context, class Class, row volume.Blob, data []byte) error {
+func (w *Writer) putAlone(ctx context.Context, class Class, row volume.Blob, data []byte) error {
 	blobs := []volume.Blob{row}
 	defer w.flight.release(blobs)
 	have, err := w.damaged.have(ctx, w.session, []ID{row.ID})
@@ -106,7 +109,7 @@ func (w *writer) putAlone(ctx context.Context, class Class, row volume.Blob, dat
 }
 
 // handOver asks which of the waiting blobs the store lacks, and sends those if there are at least so many bytes of them.
-func (w *writer) handOver(ctx context.Context, class Class, least int) error {
+func (w *Writer) handOver(ctx context.Context, class Class, least int) error {
 	p := &w.packs[class]
 	if err := w.dropKnown(ctx, p); err != nil {
 		return w.failed(err)
@@ -121,7 +124,7 @@ func (w *writer) handOver(ctx context.Context, class Class, least int) error {
 }
 
 // dropKnown removes the blobs that the store has.
-func (w *writer) dropKnown(ctx context.Context, p *smallBlobs) error {
+func (w *Writer) dropKnown(ctx context.Context, p *smallBlobs) error {
 	fresh := p.blobs[p.asked:]
 	if len(fresh) == 0 {
 		return nil
@@ -157,7 +160,7 @@ func (w *writer) dropKnown(ctx context.Context, p *smallBlobs) error {
 	return nil
 }
 
-func (w *writer) send(ctx context.Context, class Class, blobs []volume.Blob, raw []byte) error {
+func (w *Writer) send(ctx context.Context, class Class, blobs []volume.Blob, raw []byte) error {
 	w.plain = w.packer.Pack(w.plain[:0], blobs, raw)
 	stored, err := w.session.Put(ctx, Frame{Class: class, Blobs: blobs, Pack: w.plain})
 	if err != nil {
@@ -170,14 +173,15 @@ func (w *writer) send(ctx context.Context, class Class, blobs []volume.Blob, raw
 }
 
 // failed makes the first error stick.
-func (w *writer) failed(err error) error {
+func (w *Writer) failed(err error) error {
 	if err != nil && w.err == nil {
 		w.err = err
 	}
 	return err
 }
 
-func (w *writer) flush(ctx context.Context) error {
+// Flush hands on everything that was put. After it, and after the same of all other Writers, Commit may follow.
+func (w *Writer) Flush(ctx context.Context) error {
 	if w.err != nil {
 		return w.err
 	}
@@ -188,3 +192,6 @@ func (w *writer) flush(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Stats tells what this Writer did so far.
+func (w *Writer) Stats() WriterStats { return w.stats }

@@ -55,9 +55,6 @@ func (b *Blobs) Locate(_ context.Context, ids []store.ID) ([]store.Place, error)
 	return make([]store.Place, len(ids)), nil
 }
 
-// Prefetch does nothing.
-func (b *Blobs) Prefetch(store.Kind, ...store.ID) {}
-
 // Drop forgets a blob, as damage would.
 func (b *Blobs) Drop(id store.ID) {
 	b.mu.Lock()
