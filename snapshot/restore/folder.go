@@ -151,12 +151,13 @@ func (c *folders) add(f *folder, fd int) {
 	c.install(f, fd)
 }
 
-// close closes f's descriptor. If that of its parent is closed, it is opened from here by "..", which spares a long way down
+// close closes f's descriptor, unless someone still uses it (a further name of a linked file, whose first name is in
+// f, is no part of what f waits for); then it goes with the least recently used. If that of its parent is closed, it is opened from here by "..", which spares a long way down
 // when a deep tree is left again.
 func (c *folders) close(f *folder) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f.fd < 0 {
+	if f.fd < 0 || f.users > 0 {
 		return
 	}
 	if p := f.parent; p != nil && p.fd < 0 {
