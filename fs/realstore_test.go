@@ -26,7 +26,7 @@ var testKey = bytes.Repeat([]byte{7}, 32)
 
 func openStore(ctx context.Context, dir string) (*store.Store, error) {
 	return store.Open(ctx, dir, store.Options{
-		Cache: StoreCache(0),
+		Cache: StoreCache(0), References: snapshot.References,
 		Unlock: func(context.Context, []store.KeySlot) (store.Secret, error) {
 			return store.Secret{KeyFile: testKey}, nil
 		},

@@ -118,7 +118,8 @@
 // # The index
 //
 // Badger with keys of one prefix byte and sealed values (AES-256-GCM, 12 random bytes of nonce first, the key as
-// additional data): b blob ID -> place; v volume ID -> number, kind, watermark, counts; s, d, r, m -> records of the fold.
+// additional data): b blob ID -> place (volume
+// number, offset and length of the frame, start and length of the blob in it, ordinal: its number in the volume); v volume ID -> number, kind, watermark, counts; s, d, r, m -> records of the fold.
 // A volume's watermark says that every frame below it is in the index; it is written in a transaction of its own after those
 // entries are synced, and they are written after the volume is. On open the directory is compared with the records: unknown and
 // longer volumes are read from the watermark on (the contents table if there is one, else frame by frame), entries of missing

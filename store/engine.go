@@ -28,6 +28,8 @@ type engine struct {
 	limit   int64 // size at which a volume is sealed and the next begun
 	frozen  bool  // on a read-only file system
 
+	references References // what blobs name; nil if this process does not know
+
 	commitMu sync.Mutex // serialises facts
 	journal  *openVolume
 	fold     *fold
@@ -110,12 +112,12 @@ func (e *engine) put(s *localSession, f Frame) (int64, error) {
 
 // noteWritten makes blobs known to Have and Locate, and moves them to the index when many wait.
 func (e *engine) noteWritten(v *openVolume, offset int64, stored uint32, blobs []volume.Blob) {
-	v.enqueue(offset, stored, blobs)
+	ordinal := v.enqueue(offset, stored, blobs)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	start := uint32(0)
-	for _, b := range blobs {
-		e.pending[b.ID] = pendingBlob{shortPlace{v.number, offset, stored, start, b.Length}, v}
+	for i, b := range blobs {
+		e.pending[b.ID] = pendingBlob{shortPlace{v.number, offset, stored, start, b.Length, ordinal + uint32(i)}, v}
 		if e.filter != nil {
 			e.filter.add(b.ID)
 		}

@@ -35,6 +35,8 @@ var (
 	ErrWriteFailed = errors.New("writing a volume failed")
 	// ErrNotFound: no such snapshot or dataset.
 	ErrNotFound = errors.New("not found")
+	// ErrNoReferences: the store was opened without Options.References, which this operation needs.
+	ErrNoReferences = errors.New("the process that holds the store cannot walk snapshots")
 	// ErrExists: a dataset of that name is there already.
 	ErrExists = errors.New("exists already")
 )

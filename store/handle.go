@@ -45,6 +45,8 @@ type Options struct {
 	Files   Files         // nil: the operating system's; tests bend it
 	Now     func() time.Time
 	Program string
+	// References tells what a stored blob names. Without it, what must walk snapshots is refused: ErrNoReferences.
+	References References
 	// Direct refuses to hold the store: fail unless another process does. For tests.
 	Direct bool
 }
@@ -190,6 +192,10 @@ type WriterStats struct {
 	NewRawBytes int64 // plaintext of the new ones
 	StoredBytes int64 // growth of the volumes
 }
+
+// References calls visit for each blob that data, a blob of that kind, names. Package snapshot knows them; the store
+// itself does not look into blobs.
+type References func(kind Kind, data []byte, visit func(Kind, ID)) error
 
 // Compression says how new frames are compressed. The values are names in snapfs.json.
 type Compression string

@@ -28,7 +28,7 @@ const (
 )
 
 // indexVersion changes when the layout above does: then the index is rebuilt.
-const indexVersion = 1
+const indexVersion = 2
 
 // index is Badger with sealed values. Safe for concurrent use.
 type index struct {
@@ -245,19 +245,22 @@ type shortPlace struct {
 	stored uint32
 	start  uint32
 	length uint32
+
+	ordinal uint32 // number of the blob in its volume: its bit when what is wanted is marked
 }
 
 func (p shortPlace) encode() []byte {
-	b := make([]byte, 0, 24)
+	b := make([]byte, 0, 28)
 	b = binary.AppendUvarint(b, uint64(p.volume))
 	b = binary.AppendUvarint(b, uint64(p.offset))
 	b = binary.AppendUvarint(b, uint64(p.stored))
 	b = binary.AppendUvarint(b, uint64(p.start))
-	return binary.AppendUvarint(b, uint64(p.length))
+	b = binary.AppendUvarint(b, uint64(p.length))
+	return binary.AppendUvarint(b, uint64(p.ordinal))
 }
 
 func parseShortPlace(b []byte) (p shortPlace, err error) {
-	var v [5]uint64
+	var v [6]uint64
 	for i := range v {
 		n := 0
 		if v[i], n = binary.Uvarint(b); n <= 0 {
@@ -265,7 +268,7 @@ func parseShortPlace(b []byte) (p shortPlace, err error) {
 		}
 		b = b[n:]
 	}
-	return shortPlace{uint32(v[0]), int64(v[1]), uint32(v[2]), uint32(v[3]), uint32(v[4])}, nil
+	return shortPlace{uint32(v[0]), int64(v[1]), uint32(v[2]), uint32(v[3]), uint32(v[4]), uint32(v[5])}, nil
 }
 
 // compareBytes is bytes.Compare under the name Place.Compare reads well with.

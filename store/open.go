@@ -167,8 +167,8 @@ func openEngine(ctx context.Context, dir string, o Options, bundle *seal.Bundle,
 	}
 	e := &engine{
 		dir: dir, files: files, log: o.Log, now: o.Now, program: o.Program, lock: lock, limit: volumeLimit, frozen: frozen,
-		bundle: bundle,
-		fold:   newFold(), current: map[volume.Kind]*openVolume{}, pending: map[ID]pendingBlob{},
+		bundle: bundle, references: o.References,
+		fold: newFold(), current: map[volume.Kind]*openVolume{}, pending: map[ID]pendingBlob{},
 		changed: make(chan struct{}), locks: map[string]namedLock{}, unlocked: make(chan struct{}),
 		sessions: map[*localSession]struct{}{}, state: &State{},
 	}

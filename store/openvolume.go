@@ -26,6 +26,7 @@ type openVolume struct {
 
 	mu    sync.Mutex
 	queue []queuedBlob               // written, not yet in the index
+	rows  uint32                     // blobs written: the next one's ordinal
 	users map[*localSession]struct{} // sessions that rely on frames not yet synced
 }
 
@@ -92,14 +93,18 @@ func (v *openVolume) append(s *localSession, kind volume.FrameKind, plain []byte
 	return stored, true, nil
 }
 
-func (v *openVolume) enqueue(offset int64, stored uint32, blobs []volume.Blob) {
+// enqueue gives a frame's blobs the next ordinals and puts them into the queue; it returns the first.
+func (v *openVolume) enqueue(offset int64, stored uint32, blobs []volume.Blob) (ordinal uint32) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	ordinal = v.rows
 	start := uint32(0)
 	for _, b := range blobs {
-		v.queue = append(v.queue, queuedBlob{b.ID, shortPlace{v.number, offset, stored, start, b.Length}})
+		v.queue = append(v.queue, queuedBlob{b.ID, shortPlace{v.number, offset, stored, start, b.Length, v.rows}})
 		start += b.Length
+		v.rows++
 	}
+	return ordinal
 }
 
 // cut takes the queue and the users; everything queued lies below the returned mark.

@@ -263,7 +263,7 @@ func (in *volumeIndexer) addBlobs(offset int64, stored uint32, blobs []volume.Bl
 	}
 	start := uint32(0)
 	for _, b := range blobs {
-		p := shortPlace{in.v.number, offset, stored, start, b.Length}
+		p := shortPlace{in.v.number, offset, stored, start, b.Length, uint32(in.v.blobs)}
 		if err := in.batch.set(blobKey(b.ID), p.encode()); err != nil {
 			return fmt.Errorf("index: %w", err)
 		}

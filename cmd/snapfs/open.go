@@ -44,7 +44,9 @@ func (p *program) withStoreAs(ctx context.Context, o store.Options, fn func(*sto
 }
 
 func (p *program) storeOptions(job string) store.Options {
-	return store.Options{Unlock: p.unlocker, Job: job, Log: p.logger(), Program: programName()}
+	return store.Options{
+		Unlock: p.unlocker, Job: job, Log: p.logger(), Program: programName(), References: snapshot.References,
+	}
 }
 
 func programName() string { return "snapfs " + version }

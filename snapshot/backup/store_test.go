@@ -21,7 +21,7 @@ func TestRealStore(t *testing.T) {
 	open := func() *store.Store {
 		st, err := store.Open(t.Context(), dir, store.Options{
 			Unlock: func(context.Context, []seal.Info) (seal.Secret, error) { return seal.Secret{KeyFile: key}, nil },
-			Job:    "test",
+			Job:    "test", References: snapshot.References,
 		})
 		must(t, err)
 		return st

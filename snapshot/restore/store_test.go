@@ -72,7 +72,7 @@ func TestStore(t *testing.T) {
 // fill stores a directory and returns the snapshot.
 func fill(t *testing.T, dir, src string) store.ID {
 	ctx := context.Background()
-	st, err := store.Open(ctx, dir, store.Options{})
+	st, err := store.Open(ctx, dir, store.Options{References: snapshot.References})
 	ok(t, err)
 	defer func() { ok(t, st.Close()) }()
 	w := st.NewWriter()
@@ -84,7 +84,7 @@ func fill(t *testing.T, dir, src string) store.ID {
 }
 
 func reopen(t *testing.T, dir string, id store.ID) (*store.Store, *snapshot.Tree) {
-	st, err := store.Open(context.Background(), dir, store.Options{})
+	st, err := store.Open(context.Background(), dir, store.Options{References: snapshot.References})
 	ok(t, err)
 	tree, err := snapshot.OpenTree(context.Background(), st, st.PageKey(), id, nil)
 	ok(t, err)
