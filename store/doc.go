@@ -119,12 +119,21 @@
 //
 // Badger with keys of one prefix byte and sealed values (AES-256-GCM, 12 random bytes of nonce first, the key as
 // additional data): b blob ID -> place (volume
-// number, offset and length of the frame, start and length of the blob in it, ordinal: its number in the volume); v volume ID -> number, kind, watermark, counts; s, d, r, m -> records of the fold.
+// number, offset and length of the frame, start and length of the blob in it, ordinal: its number in the volume); v volume ID -> number, kind, watermark, counts; s, d, r, m -> records of the fold;
+// x volume ID, offset -> IDs of the blobs of a frame found damaged, x 16 zero bytes, blob ID -> one that no volume holds.
 // A volume's watermark says that every frame below it is in the index; it is written in a transaction of its own after those
 // entries are synced, and they are written after the volume is. On open the directory is compared with the records: unknown and
 // longer volumes are read from the watermark on (the contents table if there is one, else frame by frame), entries of missing
 // and shorter ones are void. An index that is missing, of another version or damaged is made anew from the volumes. An entry that
 // is absent proves nothing: a blob that something names and the index lacks starts one re-reading of all tables.
+//
+// # Damage
+//
+// Whoever reads a frame that is not what was written reports it to the holder, which looks for itself and records it. Blobs of
+// such frames, of volumes that are missing or cut short, and those that are in no volume, count as absent when somebody asks
+// whether they must be stored, and are named to a backup when it begins: it reads the files again that need them and encodes
+// the nodes again. What is stored anew has the same ID, so every snapshot that names it is whole again. The record goes when
+// the frame is found whole or its volume is dropped; when the index is lost, whoever meets the damage next reports it again.
 //
 // Settings of Badger, measured with 5 million keys of 32 bytes: no compression, no block and index cache, no conflict
 // detection, one version, two compactors, two memory tables of 32 MiB (less on file systems under 2 GiB), values in the

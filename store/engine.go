@@ -37,6 +37,8 @@ type engine struct {
 	flushMu sync.Mutex // serialises moves into the index
 	flushes sync.WaitGroup
 
+	maintenance sync.Mutex // one at a time rewrites or removes volumes; before commitMu
+
 	indexMu sync.RWMutex // held exclusively to exchange idx
 	idx     *index
 
@@ -44,6 +46,7 @@ type engine struct {
 	volumes  *catalogue
 	current  map[volume.Kind]*openVolume
 	pending  map[ID]pendingBlob
+	damage   damage
 	sealed   []sealedVolume // by this process, not yet named by a fact
 	orphans  []sealedVolume // found at open, named by no fact
 	filter   *filter

@@ -181,6 +181,9 @@ func (s *Store) Rebuild(ctx context.Context, progress func(RebuildProgress)) err
 	return s.session.Rebuild(ctx, progress)
 }
 
+// DamagedBlobs returns the blobs that are known to be damaged or lost: an entry that names one must be read again.
+func (s *Store) DamagedBlobs(ctx context.Context) ([]ID, error) { return s.session.DamagedBlobs(ctx) }
+
 // Stats describes the store's size.
 func (s *Store) Stats(ctx context.Context) (Stats, error) { return s.session.Stats(ctx) }
 

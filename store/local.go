@@ -244,6 +244,22 @@ func (s *localSession) Stats(ctx context.Context) (Stats, error) {
 	return s.e.stats()
 }
 
+// Damaged implements Session.
+func (s *localSession) Damaged(ctx context.Context, found []DamagedFrame) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.e.noteDamage(ctx, found)
+}
+
+// DamagedBlobs implements Session.
+func (s *localSession) DamagedBlobs(ctx context.Context) ([]ID, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return s.e.damagedBlobs()
+}
+
 // Close implements Session.
 func (s *localSession) Close() error {
 	s.mu.Lock()

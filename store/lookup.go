@@ -13,7 +13,7 @@ import (
 const filterAfter = 4096
 
 // have reports which blobs may be referred to by what a session commits. A hit counts only if its volume is in the
-// catalogue and long enough; hits on frames not yet synced bind the session to their volume's fate.
+// catalogue and long enough and its frame is not known to be damaged; hits on frames not yet synced bind the session to their volume's fate.
 func (e *engine) have(s *localSession, ids []ID) ([]bool, error) {
 	if err := e.wantFilter(len(ids)); err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func (e *engine) have(s *localSession, ids []ID) ([]bool, error) {
 	defer e.mu.Unlock()
 	for n, i := range ask {
 		v := e.volumes.byNumber[places[n].volume]
-		if hits[i] = places[n].stored != 0 && v.live(places[n]); hits[i] {
+		if hits[i] = places[n].stored != 0 && v.live(places[n]) && !e.damage.has(v.id, places[n].offset); hits[i] {
 			s.pinVolume(v.id)
 		}
 	}
@@ -199,6 +199,7 @@ func (e *engine) rescue() error {
 	if done {
 		return nil
 	}
+	e.sortByAge(todo)
 	if err := e.enoughIndexSpace(); err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func newReader(dir string, b *seal.Bundle, s Session, cacheBytes int64) *reader 
 // get returns a blob, from the cache if it is there.
 func (r *reader) get(ctx context.Context, kind Kind, id ID) ([]byte, error) {
 	data, err := r.lookAndRead(ctx, kind, id)
-	return data, r.damaged.note(err)
+	return data, r.noted(ctx, err)
 }
 
 func (r *reader) lookAndRead(ctx context.Context, kind Kind, id ID) ([]byte, error) {
@@ -85,7 +85,7 @@ func (r *reader) place(ctx context.Context, kind Kind, id ID) (Place, error) {
 // getInto is get that neither fills the cache with a frame of one large blob nor allocates if dst suffices.
 func (r *reader) getInto(ctx context.Context, kind Kind, id ID, dst []byte) ([]byte, error) {
 	data, err := r.readInto(ctx, kind, id, dst)
-	return data, r.damaged.note(err)
+	return data, r.noted(ctx, err)
 }
 
 func (r *reader) readInto(ctx context.Context, kind Kind, id ID, dst []byte) ([]byte, error) {

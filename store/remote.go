@@ -250,6 +250,23 @@ func (s *remoteSession) Stats(ctx context.Context) (Stats, error) {
 	return storeStats(&stats), nil
 }
 
+// Damaged implements Session.
+func (s *remoteSession) Damaged(ctx context.Context, found []DamagedFrame) error {
+	return s.call(ctx, wire.MethodDamaged, wireDamaged(found), &wire.Empty{})
+}
+
+// DamagedBlobs implements Session.
+func (s *remoteSession) DamagedBlobs(ctx context.Context) (ids []ID, err error) {
+	join := func(event []byte) error {
+		var part wire.IDs
+		err := wire.Decode(event, &part)
+		ids = append(ids, storeIDs(part.IDs)...)
+		return err
+	}
+	_, err = s.conn.Call(ctx, wire.MethodDamaged, join, wire.Encode(&wire.Damaged{Ask: true})...)
+	return ids, fromWire(err)
+}
+
 // byeTimeout bounds how long Close waits for the holder to end the session; it ends with the connection anyway.
 const byeTimeout = 5 * time.Second
 

@@ -66,6 +66,15 @@ func handleRest(ctx context.Context, s Session, r *wire.Request) ([][]byte, erro
 			return wireStats(stats), err
 		})
 	}
+	return handleMaintenance(ctx, s, r)
+}
+
+// handleMaintenance answers the calls about the state of what is stored.
+func handleMaintenance(ctx context.Context, s Session, r *wire.Request) ([][]byte, error) {
+	switch r.Method {
+	case wire.MethodDamaged:
+		return handleDamaged(ctx, s, r)
+	}
 	return nil, wire.UnknownMethod(r.Method)
 }
 
@@ -102,4 +111,20 @@ func handleRebuild(ctx context.Context, s Session, r *wire.Request) ([][]byte, e
 		}
 	})
 	return nil, err
+}
+
+// handleDamaged takes a report, or sends what is known.
+func handleDamaged(ctx context.Context, s Session, r *wire.Request) ([][]byte, error) {
+	return answer(r, func(m *wire.Damaged) (*wire.Empty, error) {
+		if !m.Ask {
+			return &wire.Empty{}, s.Damaged(ctx, storeDamaged(m))
+		}
+		ids, err := s.DamagedBlobs(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &wire.Empty{}, inBatches(ids, func(ids []ID) error {
+			return r.Emit(ctx, wire.Encode(&wire.IDs{IDs: wireIDs(ids)})...)
+		})
+	})
 }

@@ -51,6 +51,11 @@ type Session interface {
 	// Rebuild makes the index anew from the volumes, calling progress now and then.
 	Rebuild(ctx context.Context, progress func(RebuildProgress)) error
 	Stats(ctx context.Context) (Stats, error)
+	// Damaged reports what reading showed to be damaged. The holder looks for itself and remembers it: Have counts
+	// such blobs as absent, so that whoever has their content stores it anew.
+	Damaged(ctx context.Context, found []DamagedFrame) error
+	// DamagedBlobs returns the blobs that are known to be damaged or lost, and not stored anew since.
+	DamagedBlobs(ctx context.Context) ([]ID, error)
 	// Close ends the session: its pins and locks are gone.
 	Close() error
 }

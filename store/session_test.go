@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -128,6 +130,7 @@ var sessionContract = map[string]func(*testing.T, sessionMaker){
 	"writers":  checkWriters,
 	"cancel":   checkCancel,
 	"no lists": checkEmptyLists,
+	"damage":   checkDamage,
 }
 
 // packOf makes a frame of chunks.
@@ -392,6 +395,60 @@ func checkCancel(t *testing.T, open sessionMaker) {
 	if _, err := s.Have(t.Context(), []ID{{1}}); err != nil {
 		t.Errorf("the session is broken: %v", err)
 	}
+}
+
+// checkDamage destroys a frame: once somebody has reported it, everybody's Have counts its blobs as absent, until they are
+// stored again.
+func checkDamage(t *testing.T, open sessionMaker) {
+	ctx := t.Context()
+	s, keys := open(t)
+	f, ids := packOf(keys, blobs(1, 1000, 2000)...)
+	whole, others := packOf(keys, blobs(2, 3000)...)
+	for _, f := range []Frame{f, whole} {
+		_, err := s.Put(ctx, f)
+		must(t, err)
+	}
+	must(t, s.Rebuild(ctx, nil)) // seals what is written
+	places, err := s.Locate(ctx, append(slices.Clone(ids), others...))
+	must(t, err)
+	must(t, s.Damaged(ctx, []DamagedFrame{{places[0].Volume, places[0].Offset, ids[0]}, {Blob: ids[1]}, {Blob: others[0]}}))
+	if list, err := s.DamagedBlobs(ctx); err != nil || len(list) != 0 {
+		t.Fatalf("damaged, after a false report: %v, %v", list, err)
+	}
+	flipByte(t, fileOf(t, places[0].Volume), places[0].Offset+100)
+	must(t, s.Damaged(ctx, []DamagedFrame{{places[0].Volume, places[0].Offset, ids[0]}, {Blob: ID{1}}}))
+	other, _ := open(t)
+	for _, s := range []Session{s, other} {
+		list, err := s.DamagedBlobs(ctx)
+		must(t, err)
+		if len(list) != 3 || !slices.Contains(list, ids[0]) || !slices.Contains(list, ids[1]) || !slices.Contains(list, ID{1}) {
+			t.Errorf("damaged: %v", list)
+		}
+		have, err := s.Have(ctx, append(slices.Clone(ids), others...))
+		must(t, err)
+		if !slices.Equal(have, []bool{false, false, true}) {
+			t.Errorf("have %v", have)
+		}
+	}
+	_, err = other.Put(ctx, f)
+	must(t, err)
+	list, err := s.DamagedBlobs(ctx)
+	must(t, err)
+	have, err := s.Have(ctx, ids)
+	must(t, err)
+	if !slices.Equal(list, []ID{{1}}) || !slices.Equal(have, []bool{true, true}) {
+		t.Errorf("stored again: damaged %v, have %v", list, have)
+	}
+}
+
+// fileOf finds a volume's file among the stores of this test.
+func fileOf(t *testing.T, id volume.ID) string {
+	t.Helper()
+	found, err := filepath.Glob(volumePath(filepath.Join(os.TempDir(), "Test*", "*", "store"), id))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("volume %s: %v, %v", id, found, err)
+	}
+	return found[0]
 }
 
 func checkEmptyLists(t *testing.T, open sessionMaker) {

@@ -251,6 +251,16 @@ func (s *lastingSession) Stats(ctx context.Context) (Stats, error) {
 	return ask(ctx, s, func(t Session) (Stats, error) { return t.Stats(ctx) })
 }
 
+// Damaged implements Session.
+func (s *lastingSession) Damaged(ctx context.Context, found []DamagedFrame) error {
+	return s.do(ctx, func(w *way) error { return w.session.Damaged(ctx, found) })
+}
+
+// DamagedBlobs implements Session.
+func (s *lastingSession) DamagedBlobs(ctx context.Context) ([]ID, error) {
+	return ask(ctx, s, func(t Session) ([]ID, error) { return t.DamagedBlobs(ctx) })
+}
+
 // Close implements Session. A holder seals its volumes and lets the store go.
 func (s *lastingSession) Close() error {
 	s.mu.Lock()

@@ -248,6 +248,22 @@ func storeFacts(facts []wire.Fact) ([]FactBody, error) {
 	return out, nil
 }
 
+func wireDamaged(found []DamagedFrame) *wire.Damaged {
+	out := &wire.Damaged{}
+	for _, f := range found {
+		out.Frames = append(out.Frames, wire.DamagedFrame{Volume: f.Volume, Offset: f.Offset, Blob: f.Blob})
+	}
+	return out
+}
+
+func storeDamaged(m *wire.Damaged) []DamagedFrame {
+	var out []DamagedFrame
+	for _, f := range m.Frames {
+		out = append(out, DamagedFrame{Volume: f.Volume, Offset: f.Offset, Blob: f.Blob})
+	}
+	return out
+}
+
 func wireStats(s Stats) *wire.Stats {
 	return &wire.Stats{
 		Volumes: s.Volumes, Snapshots: s.Snapshots, Datasets: s.Datasets, KeySlots: s.KeySlots, Bytes: s.Bytes, DataBytes: s.DataBytes,

@@ -160,7 +160,7 @@ func (r *run) take(ctx context.Context) (*Result, error) {
 	res.Entries, res.Bytes = int64(m.Totals.Entries), int64(m.Totals.Bytes)
 	if r.o.SkipUnchanged && r.same() {
 		res.Skipped = true
-		return res, nil
+		return res, r.heal(ctx)
 	}
 	s, err := r.commit(ctx, m, false)
 	if err != nil {

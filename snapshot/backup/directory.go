@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"context"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,7 +26,7 @@ func (w *walker) directory(c *candidate, avoid *selection, excluded bool) error 
 	if t.extra.Entry != nil && t.extra.Type != snapshot.TypeDir {
 		t.extra = snapshot.Found{}
 	}
-	w.r.attributes(t, w.now)
+	w.r.attributes(w.ctx, t, w.now)
 	if !t.contents {
 		return w.empty(c, t, avoid != nil && avoid.whole)
 	}
@@ -36,9 +37,9 @@ func (w *walker) directory(c *candidate, avoid *selection, excluded bool) error 
 }
 
 // attributes prepares the directory's entry from its stat: the base's own if it is as it was.
-func (r *run) attributes(t *dirTask, now time.Time) {
+func (r *run) attributes(ctx context.Context, t *dirTask, now time.Time) {
 	had := t.base.Entry
-	if had != nil && r.unchanged(had, &t.st) && had.FS == t.fs.index {
+	if had != nil && r.unchanged(had, &t.st) && had.FS == t.fs.index && !r.damaged.hit(ctx, r.base, had) {
 		t.attributes = had
 		return
 	}

@@ -22,6 +22,8 @@ type fakeRepo struct {
 	locked map[string]bool
 	puts   int
 	failAt int // the Put with this number fails; 0: none
+
+	damaged []store.ID
 }
 
 func newFakeRepo(t testing.TB) *fakeRepo {
@@ -65,6 +67,8 @@ func (c fakeCutter) Cut(buf []byte) int {
 	}
 	return min(len(buf), c.params.Max)
 }
+
+func (r *fakeRepo) DamagedBlobs(context.Context) ([]store.ID, error) { return r.damaged, nil }
 
 func (r *fakeRepo) newWriter() blobWriter { return &fakeWriter{r: r} }
 func (r *fakeRepo) newCutter() cutter     { return fakeCutter{r.params} }

@@ -46,7 +46,7 @@ func newLinks(w *snapshot.LinkWriter) *links {
 // linked takes a name of an inode that has several.
 func (w *walker) linked(c *candidate) error {
 	had := w.r.follow(w.ctx, w.r.base, c.base)
-	same := w.r.unchanged(had, c.st)
+	same := w.r.unchanged(had, c.st) && !w.hurt(w.r.base, had)
 	if w.r.o.DryRun {
 		if same {
 			w.seen.unchanged++

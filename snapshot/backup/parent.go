@@ -39,6 +39,7 @@ type job struct {
 	base    *snapshot.Tree  // the parent's
 	partial *snapshot.Tree  // of a run after the parent that was interrupted
 	earlier bool
+	damaged damagedBlobs
 	unlock  func()
 }
 
@@ -66,6 +67,9 @@ func newJob(ctx context.Context, repo repository, id identity, paths []string) (
 		j.start = time.Now() // after the wait for the lock
 	}
 	if j.state, err = repo.State(ctx); err != nil {
+		return nil, err
+	}
+	if j.damaged, err = askDamaged(ctx, repo); err != nil {
 		return nil, err
 	}
 	if err := j.findParent(ctx); err != nil {

@@ -29,6 +29,8 @@ type repository interface {
 	Dir() string
 	Pin(ctx context.Context, snapshots ...store.ID) error
 	LockDataset(ctx context.Context, dataset string, wait bool) (unlock func(), err error)
+	GetInto(ctx context.Context, kind store.Kind, id store.ID, dst []byte) ([]byte, error)
+	DamagedBlobs(ctx context.Context) ([]store.ID, error)
 	Commit(ctx context.Context, c store.Commit) (store.Snapshot, error)
 }
 

@@ -25,6 +25,7 @@ type run struct {
 	extra   *snapshot.Tree // the partial of an interrupted run after it; nil if there is none
 	now     func() time.Time
 	hooks   hooks
+	damaged damagedBlobs
 
 	fds                *descriptors
 	fs                 *fileSystems
@@ -92,7 +93,7 @@ func newRun(o *Options, j *job, p *plan) *run {
 		n = runtime.GOMAXPROCS(0)
 	}
 	r := &run{
-		o: o, job: j, repo: repo, plan: p, base: j.base, extra: j.partial, pageKey: repo.PageKey(), now: time.Now,
+		o: o, job: j, repo: repo, plan: p, damaged: j.damaged, base: j.base, extra: j.partial, pageKey: repo.PageKey(), now: time.Now,
 		fds: newDescriptors(maxDirFDs), sched: newScheduler(walkers), gate: newGate(),
 		work: make(chan work, queuedWork), large: newLargeQueue(),
 		blocks: newBlocks(n + readers), nodes: &sharedWriter{w: repo.newWriter()},
@@ -229,7 +230,7 @@ func (r *run) begin(ctx context.Context) error {
 	if r.extra != nil {
 		t.extra = r.extra.Root()
 	}
-	r.attributes(t, r.now())
+	r.attributes(ctx, t, r.now())
 	if !p.single && p.root != "/" { // a single file: the root of its snapshot is "/"
 		if t.attributes, err = r.entryAt("/"); err != nil {
 			return err

@@ -122,7 +122,7 @@ func (r *run) missing(s *selection, path string, err error) {
 // single takes a name that is the only one of its inode, and no directory.
 func (w *walker) single(c *candidate) error {
 	had := w.r.follow(w.ctx, w.r.base, c.base)
-	if w.r.unchanged(had, c.st) {
+	if w.r.unchanged(had, c.st) && !w.hurt(w.r.base, had) {
 		w.seen.unchanged++
 		c.t.window[c.slot] = w.taken(c, had)
 		return nil
@@ -132,7 +132,7 @@ func (w *walker) single(c *candidate) error {
 		return nil
 	}
 	if w.r.extra != nil {
-		if e := w.r.follow(w.ctx, w.r.extra, c.more); w.r.unchanged(e, c.st) {
+		if e := w.r.follow(w.ctx, w.r.extra, c.more); w.r.unchanged(e, c.st) && !w.hurt(w.r.extra, e) {
 			s := w.taken(&candidate{t: c.t, name: c.name, fs: c.fs}, e)
 			c.t.window[c.slot] = w.r.counted(had, s.entry)
 			return nil

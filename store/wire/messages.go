@@ -22,6 +22,7 @@ const (
 	MethodRebuild Method = 13 // Empty -> Progress events, Empty
 	MethodStats   Method = 14 // Empty -> Stats
 	MethodBye     Method = 15 // Empty -> Empty: the session ends, its pins and locks are gone
+	MethodDamaged Method = 21 // Damaged -> IDs events if Ask, Empty
 )
 
 // Hello begins a session, or goes on with one after its holder ended.
@@ -164,6 +165,28 @@ func (m *Lock) code(c *coder) {
 	c.string(&m.Job)
 	c.bool(&m.Wait)
 	c.bool(&m.Resume)
+}
+
+// Damaged reports damaged frames, or asks which blobs are known to be damaged.
+type Damaged struct {
+	Ask    bool
+	Frames []DamagedFrame
+}
+
+// DamagedFrame is a frame that did not give the blob it should hold; without volume, the blob was found nowhere.
+type DamagedFrame struct {
+	Volume [16]byte
+	Offset int64
+	Blob   [32]byte
+}
+
+func (m *Damaged) code(c *coder) {
+	c.bool(&m.Ask)
+	list(c, &m.Frames, 56, func(f *DamagedFrame) {
+		c.array16(&f.Volume)
+		c.i64(&f.Offset)
+		c.array32(&f.Blob)
+	})
 }
 
 // Progress tells how far a rebuild is.

@@ -31,6 +31,7 @@ func samples() []Message {
 		&Commit{Dataset: "d", Snapshot: id, Name: "n", Start: then, Tags: []string{""}, Summary: []byte{0}, Partial: true},
 		&Facts{Facts: []Fact{{Kind: 8, Body: []byte("body")}, {Kind: 9}}},
 		&Lock{Name: "dataset/etc", Job: "backup", Wait: true, Resume: true},
+		&Damaged{Ask: true, Frames: []DamagedFrame{{Volume: [16]byte{3}, Offset: 4096, Blob: id}, {Blob: other}}},
 		&Progress{Volumes: 1, VolumesTotal: 2, Blobs: 3, Bytes: 4},
 		&Stats{Volumes: 1, Snapshots: 2, Datasets: 3, KeySlots: 4, Bytes: 5, DataBytes: 6, MetaBytes: 7, JournalBytes: 8,
 			ParityBytes: 9, IndexBytes: 10, Blobs: 11, RawBytes: 12, Encrypted: true, StoreID: "x", Created: then},
