@@ -58,7 +58,7 @@ type Target struct {
 // Resolve finds what SNAP or SNAP:PATH names: latest, DATASET, DATASET@TIME or a prefix of an ID, in this order.
 // Partial and forgotten snapshots are never found. Whether PATH exists is not looked at.
 //
-// Errors: *UnknownError, *AmbiguousError, *TooOldError; ErrSyntax or a *TimeError, which is one, for wrong usage.
+// Errors: *UnknownError, *AmbiguousError, *TooOldError, *ForgottenError; ErrSyntax or a *TimeError, which is one, for wrong usage.
 func Resolve(ctx context.Context, st Store, ref string, now time.Time, zone *time.Location) (*Target, error) {
 	snap, below := SplitRef(ref)
 	if snap == "" {
@@ -132,11 +132,11 @@ func (r *resolver) at(dataset, text string, now time.Time, zone *time.Location) 
 	if len(list) == 0 && !r.hasDataset(dataset) {
 		return nil, r.unknown("dataset", r.nearDatasets(dataset))
 	}
-	if len(list) == 0 {
-		return nil, r.unknown("complete snapshot in this dataset", nil)
-	}
 	if exact {
 		return r.named(list, text, at)
+	}
+	if len(list) == 0 {
+		return nil, r.unknown("complete snapshot in this dataset", nil)
 	}
 	i := r.after(list, at)
 	if i == 0 {
@@ -174,7 +174,10 @@ func (r *resolver) named(list []store.Snapshot, name string, at time.Time) (*sto
 	for _, s := range list[:min(len(list), mostCandidates)] {
 		near = append(near, s.Dataset+"@"+s.Name)
 	}
-	return nil, r.unknown("snapshot", near)
+	dataset, _, _ := strings.Cut(r.ref, "@")
+	return nil, r.orForgotten(r.unknown("snapshot", near), func(s *store.Snapshot) bool {
+		return s.Dataset == dataset && s.Name == name
+	})
 }
 
 func (r *resolver) byID() (*store.Snapshot, error) {
@@ -186,7 +189,9 @@ func (r *resolver) byID() (*store.Snapshot, error) {
 	}
 	switch len(found) {
 	case 0:
-		return nil, r.unknown("snapshot", nil)
+		return nil, r.orForgotten(r.unknown("snapshot", nil), func(s *store.Snapshot) bool {
+			return strings.HasPrefix(s.ID.String(), r.ref)
+		})
 	case 1:
 		return &found[0], nil
 	}

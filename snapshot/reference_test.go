@@ -145,8 +145,10 @@ func TestResolveErrors(t *testing.T) {
 		"home@2026-11-22_03-15-07-3":   "unknown home@2026-11-22_03-15-07",
 		"home@2020-11-22_03-15-07":     "unknown home@2026-11-20_10-00-00",
 		"eeeeeeee":                     "unknown -",
-		"ffffffff":                     "unknown -",
-		"etc@2026-11-24_00-00-00":      "unknown etc@2026-11-22_02-00-00",
+		"ffffffff":                     "forgotten 7",
+		"ffffffff00:/x":                "forgotten 7",
+		"etc@2026-11-24_00-00-00":      "forgotten 7",
+		"etc@2026-11-24_00-00-01":      "unknown etc@2026-11-22_02-00-00",
 		"BBBBBBBB":                     "unknown",
 		"bbbbbbb":                      "unknown",
 		"aaaaaaaa":                     "ambiguous 2",
@@ -166,7 +168,10 @@ func describe(err error) string {
 	var unknown *UnknownError
 	var ambiguous *AmbiguousError
 	var old *TooOldError
+	var forgotten *ForgottenError
 	switch {
+	case errors.As(err, &forgotten):
+		return fmt.Sprintf("forgotten %d", forgotten.Snapshot.Slot)
 	case errors.As(err, &unknown) && len(unknown.Candidates) > 0:
 		return "unknown " + unknown.Candidates[0]
 	case errors.As(err, &unknown):
