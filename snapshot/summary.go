@@ -7,6 +7,10 @@ import (
 	"snapfs/store"
 )
 
+// TagSuspicious is the tag of snapshots whose source changed as it never did before: package backup gives it, and package retention
+// keeps what was before.
+const TagSuspicious = "suspicious"
+
 // Summary is what lists show of a snapshot without reading its manifest: it stands in the commit fact.
 type Summary struct {
 	Host        string
@@ -22,7 +26,20 @@ type Summary struct {
 	Single      bool
 	HasXattrs   bool // some entry has extended attributes: decides mount --xattrs auto
 	Program     string
+	Activity    Activity
 }
+
+// Activity is how much a backup found changed against its parent: what later ones are compared with. Zero in what older
+// programs wrote, and in snapshots without a parent. Names are those of non-directories.
+type Activity struct {
+	New, Changed, Unchanged, Removed uint64
+	Rewritten                        uint64 // files whose content begins otherwise than before
+	Novel                            uint64 // new files whose content the store had not
+	Dense                            uint64 // of both, those with content new to the store that looks random
+}
+
+// Before is how many names the parent had.
+func (a Activity) Before() uint64 { return a.Changed + a.Unchanged + a.Removed }
 
 // Fields of a summary. On disk; append only.
 const (
@@ -40,6 +57,13 @@ const (
 	summarySingle      store.Tag = 12
 	summaryHasXattrs   store.Tag = 13
 	summaryProgram     store.Tag = 14
+	summaryNew         store.Tag = 15 // 15 to 21: activity
+	summaryChanged     store.Tag = 16
+	summaryUnchanged   store.Tag = 17
+	summaryRemoved     store.Tag = 18
+	summaryRewritten   store.Tag = 19
+	summaryNovel       store.Tag = 20
+	summaryDense       store.Tag = 21
 )
 
 // Encode gives the form for store.Commit.Summary.
@@ -58,6 +82,13 @@ func (s *Summary) Encode() []byte {
 	f.Bool(summarySingle, s.Single)
 	f.Bool(summaryHasXattrs, s.HasXattrs)
 	f.String(summaryProgram, s.Program)
+	f.Uint(summaryNew, s.Activity.New)
+	f.Uint(summaryChanged, s.Activity.Changed)
+	f.Uint(summaryUnchanged, s.Activity.Unchanged)
+	f.Uint(summaryRemoved, s.Activity.Removed)
+	f.Uint(summaryRewritten, s.Activity.Rewritten)
+	f.Uint(summaryNovel, s.Activity.Novel)
+	f.Uint(summaryDense, s.Activity.Dense)
 	return f.Encoded()
 }
 
@@ -106,7 +137,9 @@ func decodeSummary(data []byte) (s *Summary, skipped bool, err error) {
 		case summaryProgram:
 			s.Program = r.String()
 		default:
-			r.Unknown()
+			if !s.Activity.decode(&r) {
+				r.Unknown()
+			}
 		}
 	}
 	if err := r.Err(); err != nil {
@@ -116,4 +149,27 @@ func decodeSummary(data []byte) (s *Summary, skipped bool, err error) {
 		return nil, false, err
 	}
 	return s, r.Skipped(), nil
+}
+
+// decode takes the field at hand, if it is one of these.
+func (a *Activity) decode(r *store.FieldReader) bool {
+	switch r.Tag() {
+	case summaryNew:
+		a.New = r.Uint()
+	case summaryChanged:
+		a.Changed = r.Uint()
+	case summaryUnchanged:
+		a.Unchanged = r.Uint()
+	case summaryRemoved:
+		a.Removed = r.Uint()
+	case summaryRewritten:
+		a.Rewritten = r.Uint()
+	case summaryNovel:
+		a.Novel = r.Uint()
+	case summaryDense:
+		a.Dense = r.Uint()
+	default:
+		return false
+	}
+	return true
 }

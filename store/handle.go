@@ -113,6 +113,10 @@ func (s *Store) GetInto(ctx context.Context, kind Kind, id ID, dst []byte) ([]by
 	return s.reader.getInto(ctx, kind, id, dst)
 }
 
+// Have reports for each ID whether the store has the blob and the jobs of this Store may refer to it. Unlike Locate it takes the
+// index's word for what is absent: for questions about what is usually not there.
+func (s *Store) Have(ctx context.Context, ids []ID) ([]bool, error) { return s.session.Have(ctx, ids) }
+
 // Locate finds where blobs lie, for reading them in the order of Place.Compare. Unknown ones give a zero Place.
 func (s *Store) Locate(ctx context.Context, ids []ID) ([]Place, error) {
 	return s.session.Locate(ctx, ids)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"snapfs/snapshot"
 	"snapfs/snapshot/backup"
 	"snapfs/store"
 )
@@ -35,25 +36,26 @@ func backupLine(r *reporter, g backup.Progress, expected int64) string {
 
 // backupSummary is the last object of a backup's JSON.
 type backupSummary struct {
-	Event         string  `json:"event"`
-	Snapshot      *string `json:"snapshot"` // null when there is none: --dry-run, or the command failed
-	Name          *string `json:"name"`
-	Dataset       string  `json:"dataset"`
-	Parent        *string `json:"parent"`
-	Entries       int64   `json:"entries"`
-	New           int64   `json:"new"`
-	Changed       int64   `json:"changed"`
-	Unchanged     int64   `json:"unchanged"`
-	Removed       int64   `json:"removed"`
-	Unstable      int64   `json:"unstable"`
-	Bytes         int64   `json:"bytes"`
-	BytesRead     int64   `json:"bytes_read"`
-	BytesStored   int64   `json:"bytes_stored"`
-	Seconds       float64 `json:"seconds"`
-	Errors        int64   `json:"errors"`
-	Skipped       bool    `json:"skipped,omitempty"` // nothing had changed: snapshot is the parent
-	DryRun        bool    `json:"dry_run,omitempty"`
-	CommandStatus *int    `json:"command_status,omitempty"`
+	Event         string          `json:"event"`
+	Snapshot      *string         `json:"snapshot"` // null when there is none: --dry-run, or the command failed
+	Name          *string         `json:"name"`
+	Dataset       string          `json:"dataset"`
+	Parent        *string         `json:"parent"`
+	Entries       int64           `json:"entries"`
+	New           int64           `json:"new"`
+	Changed       int64           `json:"changed"`
+	Unchanged     int64           `json:"unchanged"`
+	Removed       int64           `json:"removed"`
+	Unstable      int64           `json:"unstable"`
+	Bytes         int64           `json:"bytes"`
+	BytesRead     int64           `json:"bytes_read"`
+	BytesStored   int64           `json:"bytes_stored"`
+	Seconds       float64         `json:"seconds"`
+	Errors        int64           `json:"errors"`
+	Suspicious    []unusualObject `json:"suspicious,omitempty"` // why the snapshot has this tag
+	Skipped       bool            `json:"skipped,omitempty"`    // nothing had changed: snapshot is the parent
+	DryRun        bool            `json:"dry_run,omitempty"`
+	CommandStatus *int            `json:"command_status,omitempty"`
 }
 
 func newBackupSummary(r *backup.Result, o backupOptions) backupSummary {
@@ -61,7 +63,7 @@ func newBackupSummary(r *backup.Result, o backupOptions) backupSummary {
 		Event: "summary", Snapshot: optionalID(r.Snapshot.ID), Dataset: r.Dataset, Parent: optionalID(r.Parent),
 		Entries: r.Entries, New: r.New, Changed: r.Changed, Unchanged: r.Unchanged, Removed: r.Removed, Unstable: r.Unstable,
 		Bytes: r.Bytes, BytesRead: r.BytesRead, BytesStored: r.BytesStored, Seconds: r.Elapsed.Seconds(), Errors: r.Errors,
-		Skipped: r.Skipped, DryRun: o.DryRun,
+		Skipped: r.Skipped, DryRun: o.DryRun, Suspicious: newUnusualObjects(r.Unusual),
 	}
 	if r.Snapshot.Name != "" {
 		s.Name = &r.Snapshot.Name
@@ -75,6 +77,35 @@ func newBackupSummary(r *backup.Result, o backupOptions) backupSummary {
 	return s
 }
 
+// unusualObject says in JSON what was unusual.
+type unusualObject struct {
+	What  string  `json:"what"` // encrypted, replaced or lost
+	Files int64   `json:"files"`
+	Of    int64   `json:"of"`
+	Usual float64 `json:"usual"` // the greatest share of files in the backups before
+}
+
+func newUnusualObjects(list []backup.Unusual) (objects []unusualObject) {
+	for _, u := range list {
+		objects = append(objects, unusualObject{u.What, u.Files, u.Of, u.Usual})
+	}
+	return objects
+}
+
+// warnUnusual is no error: the backup may well be what was wanted.
+func (p *program) warnUnusual(r *backup.Result) {
+	if len(r.Unusual) == 0 {
+		return
+	}
+	ref := r.Dataset + "@" + r.Snapshot.Name
+	p.say("warning: %s is tagged suspicious, its source changed as never before", ref)
+	for _, u := range r.Unusual {
+		p.say("warning: %s", u)
+	}
+	p.say("hint: 'snapfs diff %s %s' shows what changed; if that is all right: 'snapfs tag %s --remove %s'",
+		shortID(r.Parent), ref, ref, snapshot.TagSuspicious)
+}
+
 // optionalID is JSON's null for no ID.
 func optionalID(id store.ID) *string {
 	if id == (store.ID{}) {
@@ -86,6 +117,7 @@ func optionalID(id store.ID) *string {
 
 // printBackup reports a backup that has been made; its error says that some source paths are not in it.
 func (p *program) printBackup(r *backup.Result, o backupOptions) error {
+	p.warnUnusual(r)
 	switch s := newBackupSummary(r, o); {
 	case p.global.json:
 		p.out.object(s)

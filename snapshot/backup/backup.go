@@ -69,7 +69,8 @@ type Result struct {
 	BytesRead   int64
 	BytesStored int64
 	Errors      int64
-	Skipped     bool // --skip-unchanged and nothing had changed
+	Unusual     []Unusual // why the snapshot is tagged suspicious; none: it is not
+	Skipped     bool      // --skip-unchanged and nothing had changed
 	Elapsed     time.Duration
 }
 
@@ -161,6 +162,9 @@ func (r *run) take(ctx context.Context) (*Result, error) {
 	if r.o.SkipUnchanged && r.same() {
 		res.Skipped = true
 		return res, r.heal(ctx)
+	}
+	if res.Unusual = r.suspect(m); len(res.Unusual) > 0 {
+		m.Tags = sortedTags(append(m.Tags, snapshot.TagSuspicious))
 	}
 	s, err := r.commit(ctx, m, false)
 	if err != nil {

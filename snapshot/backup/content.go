@@ -68,6 +68,9 @@ func (w *worker) content(fd int, j *fileJob, size int64) (stored, error) {
 	if n == 0 {
 		return s, nil
 	}
+	if err := w.r.judge(w.ctx, j, buf[:n]); err != nil {
+		return s, err
+	}
 	id, err := w.w.Put(w.ctx, store.KindChunk, buf[:n])
 	s.content.Items = []snapshot.Item{{ID: id, Length: int64(n)}}
 	return s, err
@@ -110,7 +113,7 @@ func (w *worker) cutContent(fd int, j *fileJob, size int64) (s stored, err error
 			s.length += g.to - g.from
 			return w.list.Add(w.ctx, snapshot.Item{Length: g.to - g.from})
 		}
-		n, err := w.cutSegment(fd, g)
+		n, err := w.cutSegment(fd, g, j)
 		s.length += n
 		s.read += n
 		if err == nil && n < g.to-g.from {
@@ -129,7 +132,7 @@ func (w *worker) cutContent(fd int, j *fileJob, size int64) (s stored, err error
 // errShorter: the file ended before its size.
 var errShorter = errors.New("file has become shorter")
 
-func (w *worker) cutSegment(fd int, g segment) (total int64, err error) {
+func (w *worker) cutSegment(fd int, g segment, j *fileJob) (total int64, err error) {
 	longest := w.cut.Params().Max
 	fill := 0
 	for at := g.from; ; {
@@ -145,6 +148,9 @@ func (w *worker) cutSegment(fd int, g segment) (total int64, err error) {
 		pos := 0
 		for fill-pos >= longest || last && pos < fill {
 			c := w.cut.Cut(w.buf[pos:min(fill, pos+longest)])
+			if err := w.r.judge(w.ctx, j, w.buf[pos:pos+c]); err != nil {
+				return total, err
+			}
 			id, err := w.w.Put(w.ctx, store.KindChunk, w.buf[pos:pos+c])
 			if err != nil {
 				return total, err

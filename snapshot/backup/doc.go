@@ -47,6 +47,36 @@
 // systems and mounts of snapfs are saved as empty directories unless they are named; a mount of snapfs is not even
 // asked for its attributes, since its server may be waiting for us.
 //
+// # Unusual activity
+//
+// A run that has a parent counts, beside what is new, changed, unchanged and removed, how the first chunk of each file that was read looks:
+// rewritten (it differs from the parent's), novel (a new file, and the store has no such chunk), dense (the store has no such chunk,
+// and its bytes are spread as evenly as those of encrypted or compressed data). Of more than 512 files one in 16 is judged and stands for
+// the others. A first backup judges nothing. The figures are kept in the summary of the commit, those of an interrupted run in its
+// partial. Three shares of the files that the parent had are compared with those of the dataset's last 30 backups:
+//
+//	encrypted   dense files, at most as many as were rewritten or are gone: new photographs harm nobody
+//	replaced    rewritten files, and novel ones in the place of gone ones
+//	lost        files that are gone with nothing new in their place
+//
+// Gone are removed names without those whose content came up under another name: moving a directory, rotating logs, switching back to
+// a branch are no loss. Nor is a name that could not be read, or that other excludes leave out this time. Content that begins as before does not
+// count as rewritten: logs and databases grow, owners and modes change.
+//
+// A share is unusual above its floor (25 %, 75 %, 50 %) and above the lesser of four times what is usual and a third of all files
+// more than that. Usual is the second greatest share of the history: a weekly upgrade is usual from the second time on, and somebody who goes to
+// work step by step does not make his own measure with the first step. After a longer gap than the median one more is allowed for in proportion.
+// With fewer than five backups to compare with only the extreme counts (60 %, 95 %, 90 %), with none only the first share. In datasets under 40
+// files, and below 20 files hit, nothing does. So what is not noticed: small datasets, less than a quarter of the files at once, encryption that leaves
+// the beginnings of files alone or gives encoded text and keeps within the other shares.
+//
+// Why the floors stand where they do: an upgrade of a distribution's packages rewrites up to half of /usr, of which a tenth is dense (compressed
+// manuals); a first npm install or a new branch replaces up to two thirds of a working directory; encryption of a home hits what is not
+// compressed already, half of it or more, and leaves nothing where it was.
+//
+// The snapshot gets the tag "suspicious" and is made all the same. Backups with that tag are no examples for later ones; when somebody removes it,
+// they are.
+//
 // # Parents and partials
 //
 // The parent is the dataset's last snapshot that is whole and can be read. A page of it that cannot be read makes what

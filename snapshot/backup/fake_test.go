@@ -75,6 +75,16 @@ func (r *fakeRepo) newCutter() cutter     { return fakeCutter{r.params} }
 func (r *fakeRepo) PageKey() [32]byte     { return [32]byte{9} }
 func (r *fakeRepo) Dir() string           { return r.dir }
 
+func (r *fakeRepo) BlobID(kind store.Kind, data []byte) store.ID { return r.Blobs.IDOf(kind, data) }
+
+func (r *fakeRepo) Have(_ context.Context, ids []store.ID) ([]bool, error) {
+	have := make([]bool, len(ids))
+	for i, id := range ids {
+		have[i] = r.Has(id)
+	}
+	return have, nil
+}
+
 func (r *fakeRepo) Pin(context.Context, ...store.ID) error { return nil }
 
 func (r *fakeRepo) State(context.Context) (*store.State, error) {

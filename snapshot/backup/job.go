@@ -34,6 +34,7 @@ type fileJob struct {
 	base, more snapshot.Found // for looking at the name again
 	sel        *selection
 	tried      int
+	judged     bool // its content counts among the run's activity
 }
 
 func (w *walker) newJob(c *candidate, e, had *snapshot.Entry) fileJob {

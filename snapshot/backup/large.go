@@ -63,6 +63,7 @@ type reader struct {
 	cut     cutter
 	list    *snapshot.ContentWriter
 	waiting []*chunk // in order; on their way
+	job     *fileJob // that the chunks are of; nil: a stream
 }
 
 func newReader(ctx context.Context, r *run) *reader {
@@ -96,6 +97,7 @@ func (d *reader) file(j *fileJob) error {
 func (d *reader) content(fd int, j *fileJob, size int64) (s stored, err error) {
 	_ = unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL)
 	drop := uncached(fd)
+	d.job = j
 	err = eachSegment(fd, size, j.holes, func(g segment) error {
 		if g.hole {
 			if err := d.settle(0); err != nil {
@@ -218,6 +220,11 @@ func (d *reader) block() (*block, error) {
 }
 
 func (d *reader) send(b *block, data []byte) error {
+	if d.job != nil {
+		if err := d.r.judge(d.ctx, d.job, data); err != nil {
+			return err
+		}
+	}
 	c := &chunk{block: b, data: data, done: make(chan struct{})}
 	b.uses.Add(1)
 	d.waiting = append(d.waiting, c)

@@ -41,6 +41,8 @@ type job struct {
 	earlier bool
 	damaged damagedBlobs
 	unlock  func()
+
+	partialActivity snapshot.Activity // what the run of the partial had counted
 }
 
 // newJob locks the dataset and finds the parent. Errors: ErrNewSource, ErrDatasetName, *store.LockedError.
@@ -110,6 +112,7 @@ func (j *job) findParent(ctx context.Context) error {
 			return err
 		}
 		j.partial = tree
+		j.partialActivity, _ = activityOf(s)
 	}
 	j.earlier = j.time.IsZero() && j.newest != nil && j.start.Before(j.newest.Start)
 	if j.earlier {

@@ -27,6 +27,8 @@ type repository interface {
 	newWriter() blobWriter
 	newCutter() cutter
 	Dir() string
+	BlobID(kind store.Kind, data []byte) store.ID
+	Have(ctx context.Context, ids []store.ID) ([]bool, error)
 	Pin(ctx context.Context, snapshots ...store.ID) error
 	LockDataset(ctx context.Context, dataset string, wait bool) (unlock func(), err error)
 	GetInto(ctx context.Context, kind store.Kind, id store.ID, dst []byte) ([]byte, error)

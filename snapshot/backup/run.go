@@ -46,6 +46,7 @@ type run struct {
 	top        *dirTask        // where the walk begins
 	root       *snapshot.Entry // what it ends with
 	count      counters
+	activity   activity
 	saved      int64 // bytes read before the last partial
 
 	mu     sync.Mutex
@@ -330,6 +331,7 @@ func (r *run) commit(ctx context.Context, m *snapshot.Manifest, partial bool) (s
 		Host: m.Host, User: m.User, Paths: m.Paths, Parent: m.Parent, End: m.End, Offset: m.Offset,
 		Entries: m.Totals.Entries, Bytes: m.Totals.Bytes, BytesStored: uint64(r.stored()), Errors: m.ErrorCount,
 		Single: m.Single, HasXattrs: r.count.xattrs.Load() || j.parentHasXattrs(), Program: m.Program,
+		Activity: r.figures(),
 	}
 	return r.repo.Commit(ctx, store.Commit{
 		Dataset: j.dataset, Snapshot: id, Name: m.Name, Start: m.Start, Tags: m.Tags, Summary: sum.Encode(), Partial: partial,

@@ -1,9 +1,10 @@
 package retention
 
-import "slices"
+import (
+	"slices"
 
-// TagSuspicious marks a snapshot whose source had changed as it never did before.
-const TagSuspicious = "suspicious"
+	"snapfs/snapshot"
+)
 
 // protect keeps what no rule may remove. All snapshots of the dataset count here, also those the rules are not
 // asked about.
@@ -19,7 +20,7 @@ func (d *decider) protect(newestFirst []int) {
 		if n == 0 {
 			d.decisions[i].keep(Reason{Why: Newest})
 		}
-		if slices.Contains(s.Tags, TagSuspicious) {
+		if slices.Contains(s.Tags, snapshot.TagSuspicious) {
 			d.decisions[i].keep(Reason{Why: Suspicious})
 			d.before(newestFirst[n+1:])
 		}

@@ -22,7 +22,7 @@ func New() *Blobs { return &Blobs{m: map[store.ID][]byte{}, Gets: map[store.ID]i
 
 // Put stores data.
 func (b *Blobs) Put(_ context.Context, kind store.Kind, data []byte) (store.ID, error) {
-	id := store.ID(sha256.Sum256(append([]byte{byte(kind)}, data...)))
+	id := b.IDOf(kind, data)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.Puts++
@@ -30,6 +30,19 @@ func (b *Blobs) Put(_ context.Context, kind store.Kind, data []byte) (store.ID, 
 		b.m[id] = append([]byte(nil), data...)
 	}
 	return id, nil
+}
+
+// IDOf is the ID that data of that kind has.
+func (b *Blobs) IDOf(kind store.Kind, data []byte) store.ID {
+	return store.ID(sha256.Sum256(append([]byte{byte(kind)}, data...)))
+}
+
+// Has reports whether a blob is there.
+func (b *Blobs) Has(id store.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, ok := b.m[id]
+	return ok
 }
 
 // Get returns a blob or *store.MissingError.
