@@ -163,7 +163,7 @@ func TestNestedVolume(t *testing.T) {
 	inner := new(memFile)
 	l := testLabel()
 	l.Volume = ID{0xee}
-	w, err := Create(inner, l, testAEAD(t, l.Volume), testRandom(3))
+	w, err := Create(inner, l, Options{AEAD: testAEAD(t, l.Volume), Random: testRandom(3)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,7 @@
 //	 8  16  volume id
 //	24   4  sequence number: 0, 1, 2 ... in order of offset
 //	28   4  n, length of the payload as stored: at most 96 MiB
-//	32   8  random
+//	32   8  random; zero in frames of kind 4
 //	40   8  xxh3 of the payload as stored, not seeded
 //	48   8  seeded xxh3 of bytes 0 to 47
 //	56   n  payload
@@ -142,36 +142,80 @@
 //
 // # Parity
 //
-// The payload of a frame of kind 4 protects a span of the volume, any bytes that lie before the frame, the label and
-// frames of all kinds included. The span is cut into blocks, the last filled up with zeros; block i belongs to group
-// i mod G and is number i / G in it; blocks that would lie beyond the span are zeros. Each group has m parity blocks
-// by a systematic Reed-Solomon code over GF(2^8) (polynomial 0x11d; the matrix is the Vandermonde matrix of k+m rows
-// times the inverse of its upper k rows), k+m at most 256. Neighbouring blocks lie in different groups, so a run of G*m
-// lost blocks can be repaired.
+// A parity set protects a span of the volume: any run of bytes that lies before the set, the label, frames of all kinds and
+// other parity among them. The span is cut into blocks, the last filled up with zeros; block i belongs to group i mod G
+// and is number i / G in it; blocks that would lie beyond the span are zeros. Each group has m parity blocks by a
+// systematic Reed-Solomon code over GF(2^8) (polynomial 0x11d): byte by byte, parity block j is the sum over n of
+// (block n of the group) / ((k+j) xor n), a Cauchy matrix, k+m at most 256. Any k of a group's k+m blocks give the others. Neighbouring
+// blocks lie in different groups. A set is m+2 frames of kind 4 that follow each other without space: part 0 and part
+// m+1 hold the same digests of all blocks, parts 1 to m one row of parity blocks each, one for every group. Payload:
 //
 //	 0   1  layout: 1; others are stepped over
-//	 1   1  b: blocks are 2^b bytes
+//	 1   1  b: blocks are 2^b bytes, b from 9 to 20
 //	 2   2  k, data blocks of a group
 //	 4   2  m, parity blocks of a group
 //	 6   2  G, groups
 //	 8   8  offset of the span
 //	16   8  length of the span: at most k*G*2^b
-//	24   2  r, number of the first row of parity blocks in this frame: row j is parity block j of every group
-//	26   2  s, rows in this frame
-//	28   4  d, digests in this frame: 0, or one for each block of the span and each of the m*G parity blocks
-//	32 8*d  seeded xxh3 of each block of the span, then of each parity block, row by row
-//	     8  seeded xxh3 of everything before
-//	        s*G parity blocks, row by row
+//	24   8  offset of the set's first frame
+//	32   4  sequence number of the set's first frame
+//	36   2  number of this part
+//	38   2  t: 80 if the set is the last thing before the trailer, else 0
+//	40   8  seeded xxh3 of bytes 0 to 39
+//	48   t  copy of the trailer
+//	     -  parts 0 and m+1: the seeded xxh3 of each block of the span, then of each parity block, row by row, 8 each;
+//	        parts 1 to m: G parity blocks
 //
-// The digests say which blocks are bad, as the code needs to know; several frames of a span carry them, because
-// one may be lost itself. A damaged parity frame is still of use where its blocks match their digests. Parity
-// is made of what is stored, so repair needs no key and restores the exact former bytes; nothing is sealed again.
+// Parity blocks of a set take at most 64 MiB, and so do its digests. The 8 random bytes in the header of a parity frame are zero. So
+// everything about a set follows from the head of one of its frames and the bytes of the span: it is made again, byte for
+// byte, where it is damaged. The digests say which blocks are bad, as the code needs to know. They stand at both ends of
+// the set so that a burst that reaches one cannot reach the other, and count one by one: of a damaged copy the rest is used.
+//
+// Which spans a writer chooses is not part of the format. This one makes, at 3 %:
+//
+//   - for each full 64 MiB of the volume, counted from its start: b 12, k 128, m 4, G 128; 2 MiB and 2 x 132 KiB of digests,
+//     3.5 %. The set follows as soon as all of the span is written, in the span after it, which covers it in turn.
+//   - for what is left when the volume is sealed, contents table and repeated label included, a set behind that label. Of n
+//     blocks, k is about 2*sqrt(n) but 16 to 128, G = n/k; blocks are 512 bytes below 256 KiB, 1 KiB below 1 MiB, else
+//     4 KiB. Of 16 MiB that is 3 %, of 4 MiB 6 %, of 1 MiB 12 %, of the smallest volume 8 KiB. In a volume of 64 MiB or
+//     more G is 128 for this span too, or as many as it has blocks.
+//   - for frames that have been committed and whose volume stays open, sets over what is new (Writer.Protect). The full span
+//     covers the same bytes later, as one span.
+//
+// Other percentages change m: it is the percentage of 128. Parity is made of what is stored; repair needs no key, and nothing is
+// sealed again.
+//
+// # What heals
+//
+// Lost are the blocks that differ from both their digests; a group heals while it has lost no more than m blocks, its parity blocks
+// counted. At 3 % and with a full span, or in the last span of a volume of at least 64 MiB:
+//
+//   - One burst of up to 2,093,057 bytes anywhere in a span: it touches at most 512 blocks = G*m neighbours, 4 of each group.
+//   - One burst of up to 1 MiB anywhere in the volume: over the end of a span, its digests and its rows: 257 blocks are at
+//     most 3 of a group; rows are found through the head of any part that is left, even without their own headers.
+//     A set whose span is whole is made again. Between the two copies of the digests lie 2 MiB.
+//   - Shorter spans: in the same way bursts up to half their parity: 1 MiB from 32 MiB on, 256 KiB at 16 MiB, 128 KiB at 4 MiB, 64 KiB
+//     at 1 MiB, and one page of 4 KiB of any volume, be it 9 KiB long.
+//   - Scattered flipped bytes: each costs a block, and only the fifth in one of 128 groups is too many. So 4 always heal;
+//     20 at random in a full span do not with a chance of 1 in 20,000, 60 of 1 in 70.
+//   - The label: it is in the first span; and from its repetition (and that from the label) without any parity.
+//   - Trailer, contents table, repeated label: in the last span, the trailer from its copies in the last set.
+//   - A volume cut anywhere behind the first digests of its last set: rows, digests and trailer are made again.
+//   - Bytes inserted or removed: numbers and lengths of the frames say where those after belong, where frames are missing the next parity
+//     frame or the trailer says so; bytes that are missing then count as lost blocks. At most 64 MiB.
+//   - Unreadable sectors are lost blocks.
+//
+// What does not heal and is reported: more than that; the end of a volume that was cut before its last set (what lies
+// before stays protected by the sets before); the tail of a volume that was never sealed, up to 64 MiB, but for what Protect
+// was called for. A contents table, label frame or trailer that is beyond repair costs no blob: readers scan, and the volume is written
+// anew with the key.
 //
 // # What a crash leaves
 //
 //   - Before the label is whole: a file that is no volume; it never held anything.
 //   - While frames are written: whole frames and a torn tail; as writes are parallel, also frames missing between whole
 //     ones, and headers whose payload is not theirs. Up to the last Sync everything is whole. Readers scan with payloads.
+//   - While parity is written: the same; a set of which parts are missing protects as far as it goes.
 //   - While it is sealed: the same, with contents frames among the rest. Without a whole trailer they do not count.
 //   - After Seal has returned: a whole volume.
 //   - A write or sync that fails closes the volume for good: the kernel may have dropped what it could not write while

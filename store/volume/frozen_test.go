@@ -19,7 +19,7 @@ var frozen = [][]byte{
 func frozenVolume(t *testing.T) []byte {
 	f := new(memFile)
 	l := archiveLabel()
-	w, err := Create(f, l, testAEAD(t, l.Volume), testRandom(1))
+	w, err := Create(f, l, Options{AEAD: testAEAD(t, l.Volume), Random: testRandom(1)})
 	if err != nil {
 		t.Fatal(err)
 	}

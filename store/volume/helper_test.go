@@ -142,7 +142,7 @@ type placed struct {
 func newWriter(t testing.TB, f File) *Writer {
 	t.Helper()
 	l := testLabel()
-	w, err := Create(f, l, testAEAD(t, l.Volume), testRandom(1))
+	w, err := Create(f, l, Options{AEAD: testAEAD(t, l.Volume), Random: testRandom(1)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Seal ends the volume: contents table, repeated label, trailer, sync. Appends that have begun are waited for, further
+// Seal ends the volume: contents table, repeated label, parity of the last span, trailer, sync. Appends that have begun are waited for, further
 // ones give ErrSealed. The file stays open for reading until Close. Sealing again does nothing. Errors: ErrFailed,
 // ErrSealed (closed before).
 func (w *Writer) Seal() error {
@@ -20,6 +20,9 @@ func (w *Writer) Seal() error {
 	}
 	t.Label = w.Size()
 	if err := w.appendLast(FrameLabel, w.label); err != nil {
+		return err
+	}
+	if err := w.sealParity(&t); err != nil {
 		return err
 	}
 	if err := w.writeTrailer(t); err != nil {
@@ -67,6 +70,9 @@ func (w *Writer) writeTrailer(t Trailer) error {
 	}
 	w.size = t.Size
 	w.table = table{end: w.table.end}
+	if w.parity != nil {
+		w.parity.release()
+	}
 	return nil
 }
 

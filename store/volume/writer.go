@@ -2,6 +2,7 @@ package volume
 
 import (
 	"crypto/cipher"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"math"
@@ -26,7 +27,10 @@ type Writer struct {
 	random io.Reader
 	spare  sync.Pool // of *[]byte: frames being sealed
 
-	syncing sync.Mutex // one sync at a time; before mu
+	parity *parityMaker // nil: none
+
+	protecting sync.Mutex // one Protect at a time; before syncing
+	syncing    sync.Mutex // one sync at a time; before mu
 
 	mu      sync.Mutex
 	written sync.Cond // size below which every write has returned has grown, or the volume has failed
@@ -39,6 +43,13 @@ type Writer struct {
 	closed  bool
 	failed  error
 	lost    bool // a sync failed: what is in memory may never reach the disk
+
+	spans       int64 // full ones whose parity has a place
+	protected   int64 // offset below which the newest frames have parity of their own
+	protectedBy int64 // where that ends
+	interim     int64 // bytes spent on it
+	parityBytes int64
+	ending      bool // the last set has its place
 }
 
 // reservation is a frame whose write has begun.
@@ -47,9 +58,16 @@ type reservation struct {
 	done   bool
 }
 
+// Options say how a volume is written.
+type Options struct {
+	AEAD   cipher.AEAD // the volume's key
+	Parity int         // percent of what is stored, at most MaxParity; 0: none
+	Random io.Reader   // nil means crypto/rand's; tests bend it
+}
+
 // Create writes the label to f, which must be empty, and returns the volume's Writer, which owns f from then on (on
-// an error f is left to the caller). random is crypto/rand's Reader except in tests. Nothing is synced yet.
-func Create(f File, label Label, aead cipher.AEAD, random io.Reader) (*Writer, error) {
+// an error f is left to the caller). Nothing is synced yet.
+func Create(f File, label Label, o Options) (*Writer, error) {
 	b, err := EncodeLabel(label)
 	if err != nil {
 		return nil, err
@@ -57,7 +75,16 @@ func Create(f File, label Label, aead cipher.AEAD, random io.Reader) (*Writer, e
 	if _, err := f.WriteAt(b, 0); err != nil {
 		return nil, fmt.Errorf("volume %s: label: %w", label.Volume, err)
 	}
-	w := &Writer{f: f, id: label.Volume, label: b, aead: aead, random: random, size: int64(len(b))}
+	w := &Writer{
+		f: f, id: label.Volume, label: b, aead: o.AEAD, random: o.Random, size: int64(len(b)),
+		parity: newParityMaker(label.Volume, o.Parity),
+	}
+	if w.random == nil {
+		w.random = rand.Reader
+	}
+	if w.parity != nil {
+		w.parity.add(0, b)
+	}
 	w.written.L = &w.mu
 	w.table.end = w.size
 	return w, nil
@@ -134,16 +161,29 @@ func (w *Writer) write(h Header, offset int64, plain []byte) error {
 		spare = new([]byte)
 	}
 	*spare = appendFrame(*spare, h, plain, w.aead)
-	_, err := w.f.WriteAt(*spare, offset)
+	err := w.put(offset, *spare)
 	w.spare.Put(spare)
+	return err
+}
 
+// put writes a frame to its place, and the parity of a span that is complete with it.
+func (w *Writer) put(offset int64, frame []byte) error {
+	_, err := w.f.WriteAt(frame, offset)
+	if err == nil && w.parity != nil && !w.ending {
+		w.parity.add(offset, frame)
+	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	if err != nil {
+		defer w.mu.Unlock()
 		return w.fail(err)
 	}
 	w.finish(offset)
-	return w.failed
+	due, failed := w.dueSets(), w.failed
+	w.mu.Unlock()
+	if failed != nil {
+		return failed
+	}
+	return w.writeSets(due)
 }
 
 // finish marks a reservation as written and forgets those that need no waiting for. The caller holds mu.
@@ -169,6 +209,13 @@ func (w *Writer) Size() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.size
+}
+
+// ParityBytes is how much of Size is parity.
+func (w *Writer) ParityBytes() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.parityBytes
 }
 
 // Synced is the offset up to which everything is on stable storage.

@@ -161,7 +161,7 @@ func checkSync(t *testing.T, w *Writer, p placed) {
 // script is what the failure tests do with a volume; it gives the frames that a Sync has promised.
 func script(t *testing.T, f *memFile) (promised []placed, err error) {
 	l := testLabel()
-	w, err := Create(f, l, testAEAD(t, l.Volume), testRandom(1))
+	w, err := Create(f, l, Options{AEAD: testAEAD(t, l.Volume), Random: testRandom(1)})
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +222,7 @@ func TestEveryOperationFails(t *testing.T) {
 
 func TestRandomnessFails(t *testing.T) {
 	l := testLabel()
-	w, err := Create(new(memFile), l, testAEAD(t, l.Volume), bytes.NewReader(nil))
+	w, err := Create(new(memFile), l, Options{AEAD: testAEAD(t, l.Volume), Random: bytes.NewReader(nil)})
 	if err != nil {
 		t.Fatal(err)
 	}
