@@ -120,7 +120,7 @@
 // Badger with keys of one prefix byte and sealed values (AES-256-GCM, 12 random bytes of nonce first, the key as
 // additional data): b blob ID -> place (volume
 // number, offset and length of the frame, start and length of the blob in it, ordinal: its number in the volume); v volume ID -> number, kind, watermark, counts; s, d, r, m -> records of the fold;
-// x volume ID, offset -> IDs of the blobs of a frame found damaged, x 16 zero bytes, blob ID -> one that no volume holds.
+// w volume ID -> when it was last verified; x volume ID, offset -> IDs of the blobs of a frame found damaged, x 16 zero bytes, blob ID -> one that no volume holds.
 // A volume's watermark says that every frame below it is in the index; it is written in a transaction of its own after those
 // entries are synced, and they are written after the volume is. On open the directory is compared with the records: unknown and
 // longer volumes are read from the watermark on (the contents table if there is one, else frame by frame), entries of missing
@@ -134,6 +134,16 @@
 // whether they must be stored, and are named to a backup when it begins: it reads the files again that need them and encodes
 // the nodes again. What is stored anew has the same ID, so every snapshot that names it is whole again. The record goes when
 // the frame is found whole or its volume is dropped; when the index is lost, whoever meets the damage next reports it again.
+//
+// # Verification
+//
+// The holder goes through the facts (volumes that must exist, with their lengths), the volumes (labels, trailer, contents table
+// against the headers of the frames, the table against the index both ways), and the snapshots: every node once, with a bit for each,
+// found by the ordinal in its place; whatever else a node names must lie in a volume. With the data, all frames are read, opened,
+// and every blob hashed, two volumes at a time. What is expected of a volume says its table; without one, the index. Behind the
+// length that facts and index know, an unsealed volume may hold what a crash left. A frame that is damaged is healed if
+// all its blobs are stored elsewhere. An index that is wrong is mended on the spot. Which snapshots and paths need what is
+// damaged is found by whoever asked (snapshot.FindAffected): the store knows no paths.
 //
 // Settings of Badger, measured with 5 million keys of 32 bytes: no compression, no block and index cache, no conflict
 // detection, one version, two compactors, two memory tables of 32 MiB (less on file systems under 2 GiB), values in the

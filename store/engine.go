@@ -47,8 +47,9 @@ type engine struct {
 	current  map[volume.Kind]*openVolume
 	pending  map[ID]pendingBlob
 	damage   damage
-	sealed   []sealedVolume // by this process, not yet named by a fact
-	orphans  []sealedVolume // found at open, named by no fact
+	verified map[volume.ID]time.Time // when volumes were last verified
+	sealed   []sealedVolume          // by this process, not yet named by a fact
+	orphans  []sealedVolume          // found at open, named by no fact
 	filter   *filter
 	asked    int // look-ups in the index without a filter
 	rescued  bool

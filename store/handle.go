@@ -185,6 +185,14 @@ func (s *Store) Rebuild(ctx context.Context, progress func(RebuildProgress)) err
 	return s.session.Rebuild(ctx, progress)
 }
 
+// Verify checks the store while it is in use, and calls event with progress and with each finding, never concurrently.
+func (s *Store) Verify(ctx context.Context, o VerifyOptions, event func(VerifyEvent) error) (VerifySummary, error) {
+	return s.session.Verify(ctx, o, event)
+}
+
+// Volumes describes the volumes of the store.
+func (s *Store) Volumes(ctx context.Context) ([]VolumeInfo, error) { return s.session.Volumes(ctx) }
+
 // DamagedBlobs returns the blobs that are known to be damaged or lost: an entry that names one must be read again.
 func (s *Store) DamagedBlobs(ctx context.Context) ([]ID, error) { return s.session.DamagedBlobs(ctx) }
 

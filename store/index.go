@@ -25,6 +25,7 @@ const (
 	keyDataset  = 'd' // + number, big-endian -> dataset record of the fold
 	keyRecord   = 'r' // + kind, ID           -> other records of the fold
 	keyMeta     = 'm' // + name               -> chain state and the like
+	keyVerified = 'w' // + volume ID          -> when it was last verified
 	keyDamage   = 'x' // + volume ID, offset  -> IDs of the blobs in a damaged frame; with the zero ID: + a blob in no volume
 )
 

@@ -170,7 +170,7 @@ func openEngine(ctx context.Context, dir string, o Options, bundle *seal.Bundle,
 		bundle: bundle, references: o.References,
 		fold: newFold(), current: map[volume.Kind]*openVolume{}, pending: map[ID]pendingBlob{},
 		changed: make(chan struct{}), locks: map[string]namedLock{}, unlocked: make(chan struct{}),
-		sessions: map[*localSession]struct{}{}, state: &State{}, damage: newDamage(),
+		sessions: map[*localSession]struct{}{}, state: &State{}, damage: newDamage(), verified: map[volume.ID]time.Time{},
 	}
 	if err := e.start(ctx, o.Unlock); err != nil {
 		return nil, errors.Join(err, lock.release())
@@ -265,9 +265,9 @@ func (e *engine) install(x *index, cat *catalogue, f *fold) {
 			e.log.Warn("volume is missing", "volume", id)
 		}
 	}
-	found := e.loadDamage(x, cat)
+	found, verified := e.loadDamage(x, cat), e.loadVerified(x, cat)
 	e.mu.Lock()
-	e.volumes, e.damage = cat, found
+	e.volumes, e.damage, e.verified = cat, found, verified
 	clear(e.pending) // their places have the short numbers of the index before; all they tell of was read from the volumes
 	e.mu.Unlock()
 	e.findOrphans()

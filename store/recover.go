@@ -261,10 +261,11 @@ func (in *volumeIndexer) addBlobs(offset int64, stored uint32, blobs []volume.Bl
 	if in.v.kind == 0 { // the label is damaged
 		in.v.kind = volume.Data
 	}
+	damaged := in.e.isDamaged(in.v.id, offset)
 	start := uint32(0)
 	for _, b := range blobs {
 		p := shortPlace{in.v.number, offset, stored, start, b.Length, uint32(in.v.blobs)}
-		if err := in.batch.set(blobKey(b.ID), p.encode()); err != nil {
+		if err := in.addBlob(b.ID, p, damaged); err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
 		start += b.Length
@@ -272,6 +273,17 @@ func (in *volumeIndexer) addBlobs(offset int64, stored uint32, blobs []volume.Bl
 		in.v.raw += int64(b.Length)
 	}
 	return nil
+}
+
+// addBlob enters a blob. Another copy of it is better than one in a damaged frame.
+func (in *volumeIndexer) addBlob(id ID, p shortPlace, damaged bool) error {
+	if damaged {
+		before, err := in.x.get(blobKey(id))
+		if err != nil || before != nil {
+			return err
+		}
+	}
+	return in.batch.set(blobKey(id), p.encode())
 }
 
 // addFacts keeps a frame's facts for folding; damage is logged.

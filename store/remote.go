@@ -250,6 +250,34 @@ func (s *remoteSession) Stats(ctx context.Context) (Stats, error) {
 	return storeStats(&stats), nil
 }
 
+// Verify implements Session.
+func (s *remoteSession) Verify(ctx context.Context, o VerifyOptions, event func(VerifyEvent) error) (VerifySummary, error) {
+	onEvent := func(data []byte) error {
+		var e wire.VerifyEvent
+		if err := wire.Decode(data, &e); err != nil {
+			return err
+		}
+		return event(storeVerifyEvent(&e))
+	}
+	request := wire.VerifyOptions{Data: o.Data, Percent: o.Percent, Head: o.Head, Repair: o.Repair}
+	data, err := s.conn.Call(ctx, wire.MethodVerify, onEvent, wire.Encode(&request)...)
+	if err != nil {
+		return VerifySummary{}, fromWire(err)
+	}
+	var summary wire.VerifySummary
+	err = wire.Decode(data, &summary)
+	return VerifySummary(summary), err
+}
+
+// Volumes implements Session.
+func (s *remoteSession) Volumes(ctx context.Context) ([]VolumeInfo, error) {
+	var list wire.Volumes
+	if err := s.call(ctx, wire.MethodVolumes, &wire.Empty{}, &list); err != nil {
+		return nil, err
+	}
+	return storeVolumes(&list), nil
+}
+
 // Damaged implements Session.
 func (s *remoteSession) Damaged(ctx context.Context, found []DamagedFrame) error {
 	return s.call(ctx, wire.MethodDamaged, wireDamaged(found), &wire.Empty{})

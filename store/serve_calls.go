@@ -72,8 +72,15 @@ func handleRest(ctx context.Context, s Session, r *wire.Request) ([][]byte, erro
 // handleMaintenance answers the calls about the state of what is stored.
 func handleMaintenance(ctx context.Context, s Session, r *wire.Request) ([][]byte, error) {
 	switch r.Method {
+	case wire.MethodVerify:
+		return handleVerify(ctx, s, r)
 	case wire.MethodDamaged:
 		return handleDamaged(ctx, s, r)
+	case wire.MethodVolumes:
+		return answer(r, func(*wire.Empty) (*wire.Volumes, error) {
+			list, err := s.Volumes(ctx)
+			return wireVolumes(list), err
+		})
 	}
 	return nil, wire.UnknownMethod(r.Method)
 }
@@ -126,5 +133,17 @@ func handleDamaged(ctx context.Context, s Session, r *wire.Request) ([][]byte, e
 		return &wire.Empty{}, inBatches(ids, func(ids []ID) error {
 			return r.Emit(ctx, wire.Encode(&wire.IDs{IDs: wireIDs(ids)})...)
 		})
+	})
+}
+
+// handleVerify passes findings and progress on.
+func handleVerify(ctx context.Context, s Session, r *wire.Request) ([][]byte, error) {
+	return answer(r, func(m *wire.VerifyOptions) (*wire.VerifySummary, error) {
+		o := VerifyOptions{Data: m.Data, Percent: m.Percent, Head: m.Head, Repair: m.Repair}
+		summary, err := s.Verify(ctx, o, func(e VerifyEvent) error {
+			return r.Emit(ctx, wire.Encode(wireVerifyEvent(e))...)
+		})
+		out := wire.VerifySummary(summary)
+		return &out, err
 	})
 }

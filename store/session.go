@@ -54,6 +54,10 @@ type Session interface {
 	// Damaged reports what reading showed to be damaged. The holder looks for itself and remembers it: Have counts
 	// such blobs as absent, so that whoever has their content stores it anew.
 	Damaged(ctx context.Context, found []DamagedFrame) error
+	// Verify checks the store and reports what it finds. The store is in use meanwhile.
+	Verify(ctx context.Context, o VerifyOptions, event func(VerifyEvent) error) (VerifySummary, error)
+	// Volumes describes the volumes.
+	Volumes(ctx context.Context) ([]VolumeInfo, error)
 	// DamagedBlobs returns the blobs that are known to be damaged or lost, and not stored anew since.
 	DamagedBlobs(ctx context.Context) ([]ID, error)
 	// Close ends the session: its pins and locks are gone.

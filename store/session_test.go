@@ -110,7 +110,7 @@ func restlessSessions(t *testing.T) sessionMaker {
 
 // openLasting opens a session that becomes a holder who keeps locks for others only shortly.
 func openLasting(t *testing.T, dir string) (*lastingSession, idKeys) {
-	s := newLastingSession(dir, Options{Unlock: unlockTest, Job: "test", Log: discardLog(), Now: time.Now})
+	s := newLastingSession(dir, Options{Unlock: unlockTest, Job: "test", Log: discardLog(), Now: time.Now, References: testReferences})
 	s.comeBack = 5 * time.Millisecond
 	if _, err := s.find(context.Background()); err != nil {
 		t.Errorf("open: %v", err)
@@ -131,6 +131,7 @@ var sessionContract = map[string]func(*testing.T, sessionMaker){
 	"cancel":   checkCancel,
 	"no lists": checkEmptyLists,
 	"damage":   checkDamage,
+	"verify":   checkVerify,
 }
 
 // packOf makes a frame of chunks.

@@ -33,7 +33,7 @@ func newStore(t testing.TB) string {
 
 func openStore(t testing.TB, dir string) *Store {
 	t.Helper()
-	st, err := Open(t.Context(), dir, Options{Unlock: unlockTest, Job: "test"})
+	st, err := Open(t.Context(), dir, Options{Unlock: unlockTest, Job: "test", References: testReferences})
 	if err != nil {
 		t.Fatal(err)
 	}

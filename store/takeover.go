@@ -256,6 +256,16 @@ func (s *lastingSession) Damaged(ctx context.Context, found []DamagedFrame) erro
 	return s.do(ctx, func(w *way) error { return w.session.Damaged(ctx, found) })
 }
 
+// Verify implements Session. With the next holder it begins anew.
+func (s *lastingSession) Verify(ctx context.Context, o VerifyOptions, event func(VerifyEvent) error) (VerifySummary, error) {
+	return ask(ctx, s, func(t Session) (VerifySummary, error) { return t.Verify(ctx, o, event) })
+}
+
+// Volumes implements Session.
+func (s *lastingSession) Volumes(ctx context.Context) ([]VolumeInfo, error) {
+	return ask(ctx, s, func(t Session) ([]VolumeInfo, error) { return t.Volumes(ctx) })
+}
+
 // DamagedBlobs implements Session.
 func (s *lastingSession) DamagedBlobs(ctx context.Context) ([]ID, error) {
 	return ask(ctx, s, func(t Session) ([]ID, error) { return t.DamagedBlobs(ctx) })

@@ -78,7 +78,7 @@ func (p *program) commands() []*cli.Command {
 		p.initCommand(), p.backupCommand(), p.snapshotsCommand(), p.datasetCommand(), p.tagCommand(),
 		p.lsCommand(), p.catCommand(), p.duCommand(), p.diffCommand(), p.findCommand(), p.versionsCommand(),
 		p.mountCommand(), p.umountCommand(), p.restoreCommand(), p.dumpCommand(),
-		p.rebuildCommand(), p.statsCommand(), p.keyCommand(), p.versionCommand(),
+		p.verifyCommand(), p.rebuildCommand(), p.statsCommand(), p.keyCommand(), p.versionCommand(),
 	}
 }
 

@@ -111,6 +111,9 @@ func typedHints(err error) []string {
 	if errors.As(err, &incomplete) && os.Geteuid() != 0 {
 		return []string{"only root may read and write everything"}
 	}
+	if as[*remainsError](err) {
+		return []string{"the next backup stores anew what the source still has; restore everything else while it can be read"}
+	}
 	var missing *store.MissingError
 	var corrupt *store.CorruptError
 	if errors.As(err, &missing) || errors.As(err, &corrupt) {

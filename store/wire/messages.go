@@ -22,7 +22,9 @@ const (
 	MethodRebuild Method = 13 // Empty -> Progress events, Empty
 	MethodStats   Method = 14 // Empty -> Stats
 	MethodBye     Method = 15 // Empty -> Empty: the session ends, its pins and locks are gone
+	MethodVerify  Method = 17 // VerifyOptions -> VerifyEvent events, VerifySummary
 	MethodDamaged Method = 21 // Damaged -> IDs events if Ask, Empty
+	MethodVolumes Method = 22 // Empty -> Volumes
 )
 
 // Hello begins a session, or goes on with one after its holder ended.
