@@ -30,6 +30,7 @@ type fileJob struct {
 	link  *linkName // set if the entry is a record for the link tree
 	fd    int       // of the file, if it is open already
 	open  bool
+	drop  bool // nothing of it was in the page cache when it was opened
 
 	base, more snapshot.Found // for looking at the name again
 	sel        *selection

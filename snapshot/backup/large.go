@@ -96,7 +96,7 @@ func (d *reader) file(j *fileJob) error {
 // content reads an open file through the blocks. Pages that were not cached before are not left in the cache.
 func (d *reader) content(fd int, j *fileJob, size int64) (s stored, err error) {
 	_ = unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL)
-	drop := uncached(fd)
+	drop := cachedPages(fd) == 0
 	d.job = j
 	err = eachSegment(fd, size, j.holes, func(g segment) error {
 		if g.hole {

@@ -145,10 +145,13 @@ type cacheStat struct{ cached, dirty, writeback, evicted, recentlyEvicted uint64
 
 const sysCachestat = 451
 
-// uncached reports whether no page of an open file is in the page cache; false if the kernel cannot tell.
-func uncached(fd int) bool {
+// cachedPages is how many pages of an open file are in the page cache; -1 if the kernel cannot tell.
+func cachedPages(fd int) int64 {
 	var r cacheRange
 	var st cacheStat
 	_, _, errno := unix.Syscall6(sysCachestat, uintptr(fd), uintptr(unsafe.Pointer(&r)), uintptr(unsafe.Pointer(&st)), 0, 0, 0)
-	return errno == 0 && st.cached == 0
+	if errno != 0 {
+		return -1
+	}
+	return int64(st.cached)
 }
