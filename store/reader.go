@@ -10,6 +10,8 @@ import (
 	"os"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"snapfs/store/seal"
 	"snapfs/store/volume"
 )
@@ -33,8 +35,9 @@ type reader struct {
 
 // openedVolume is a volume open for reading. Those that the reader no longer keeps are closed by their last user.
 type openedVolume struct {
-	file *os.File // nil: read through the session
-	aead cipher.AEAD
+	file  *os.File // nil: read through the session
+	aead  cipher.AEAD
+	trail trail
 
 	users   int  // guarded by reader.mu
 	dropped bool // likewise
@@ -181,6 +184,9 @@ func (r *reader) stored(ctx context.Context, v *openedVolume, p Place, buf *[]by
 	n, err := v.file.ReadAt(b, p.Offset)
 	if errors.Is(err, io.EOF) {
 		err = fmt.Errorf("the volume ends in the frame: %d of %d bytes", n, p.Stored)
+	}
+	if from, to := v.trail.passed(p.Offset, int64(p.Stored)); to > from {
+		_ = unix.Fadvise(int(v.file.Fd()), from, to-from, unix.FADV_DONTNEED)
 	}
 	return b, err
 }

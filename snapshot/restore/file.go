@@ -73,7 +73,11 @@ func (r *run) buildFile(dir int, j *job, o *old) (err error) {
 		}
 		cur = currentOf(&st)
 	}
-	return r.settleFile(dir, j, temp, handle{fd: fd}, cur)
+	if err := r.settleFile(dir, j, temp, handle{fd: fd}, cur); err != nil {
+		return err
+	}
+	r.behind.add(dir, e.Name, e.Size)
+	return nil
 }
 
 // create makes an empty file with a temporary name. It gets its final mode at once if its owner is already right and the
@@ -172,9 +176,10 @@ type filler struct {
 	old   *old // nil: nothing to take over
 	patch bool // fd is the old file itself
 
-	mu     sync.Mutex
-	behind []stretch
-	wait   int64 // bytes in behind
+	mu      sync.Mutex
+	behind  []stretch
+	wait    int64 // bytes in behind
+	written int64 // bytes on the disk whose pages may still be there
 }
 
 type stretch struct{ off, n int64 }
@@ -299,27 +304,37 @@ func (w *filler) hole(off, n int64) error {
 	return nil
 }
 
-// drop starts writing a large file's stretch to the disk and, some megabytes later, gives its pages back: a restore would otherwise
-// fill the page cache with what nobody has asked to read, and on virtual machines new pages cost more than writing.
+// drop does for a large file while it is written what behind does for finished ones.
 func (w *filler) drop(off, n int64) {
 	if n < 64<<10 {
 		return
 	}
 	_ = unix.SyncFileRange(w.fd, off, n, unix.SYNC_FILE_RANGE_WRITE)
-	w.mu.Lock()
-	w.behind = append(w.behind, stretch{off, n})
-	w.wait += n
-	var old stretch
-	if w.wait > behindSize {
-		old, w.behind = w.behind[0], w.behind[1:]
-		w.wait -= old.n
-	}
-	w.mu.Unlock()
+	old, give := w.after(stretch{off, n})
 	if old.n > 0 {
 		const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
 		_ = unix.SyncFileRange(w.fd, old.off, old.n, all)
-		_ = unix.Fadvise(w.fd, old.off, old.n, unix.FADV_DONTNEED)
 	}
+	if give { // of the whole file: a page larger than a stretch goes only when all of it may
+		_ = unix.Fadvise(w.fd, 0, 0, unix.FADV_DONTNEED)
+	}
+}
+
+// after queues a stretch and returns the one whose writing is to be waited for, and whether pages are to be given back.
+func (w *filler) after(s stretch) (old stretch, give bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.behind = append(w.behind, s)
+	w.wait += s.n
+	if w.wait <= behindSize {
+		return old, false
+	}
+	old, w.behind = w.behind[0], w.behind[1:]
+	w.wait -= old.n
+	if w.written += old.n; w.written >= behindSize/2 {
+		w.written, give = 0, true
+	}
+	return old, give
 }
 
 // write writes all of data at an offset.

@@ -45,6 +45,7 @@ type run struct {
 	firsts     *firsts
 	written    *positions // for Verify; nil without
 	buffers    sync.Pool  // of *[]byte
+	behind     behind
 
 	count  counters
 	total  Progress
@@ -106,6 +107,7 @@ func (r *run) prepare() (err error) {
 }
 
 func (r *run) close() {
+	r.behind.close()
 	r.folders.closeAll()
 	if r.dest != nil {
 		r.dest.done()
