@@ -51,7 +51,7 @@ func benchServer(b *testing.B) (s *server, large uint64) {
 	man.Root.Dir, man.Root.Totals, err = root.Finish(ctx)
 	must(err)
 	man.Totals = man.Root.Totals
-	_, err = mem.add(ctx, man, false)
+	_, err = mem.add(ctx, man, 0)
 	must(err)
 
 	state, err := mem.State(ctx)

@@ -168,7 +168,7 @@ func serverOf(t *testing.T, mem *memStore, file *snapshot.Entry) *server {
 		t.Fatal(err)
 	}
 	man.Totals = man.Root.Totals
-	if _, err := mem.add(ctx, man, false); err != nil {
+	if _, err := mem.add(ctx, man, 0); err != nil {
 		t.Fatal(err)
 	}
 	state, _ := mem.State(ctx)

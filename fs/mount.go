@@ -126,7 +126,7 @@ func settle(o *Options, v *view) (settings, error) {
 	case XattrsOn:
 		how.xattrs = true
 	case "", XattrsAuto:
-		how.xattrs = v.xattrs
+		how.xattrs = v.xattrs != 0
 	case XattrsOff:
 	default:
 		return how, fmt.Errorf("xattrs %q: %w", o.Xattrs, ErrOption)

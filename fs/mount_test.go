@@ -357,6 +357,24 @@ func TestXattrModes(t *testing.T) {
 	}
 }
 
+// TestXattrsUnsupported looks for what ls asks first: what nothing has is refused in a way that it remembers.
+func TestXattrsUnsupported(t *testing.T) {
+	src := t.TempDir()
+	makeTree(t, src)
+	if err := unix.Setxattr(filepath.Join(src, "small"), "user.some", []byte("x"), 0); err != nil {
+		t.Skip("no extended attributes here: ", err)
+	}
+	s := serve(t, job{Snapshots: []jobSnapshot{{Dataset: "d", Name: "n", Source: src}}})
+	for name, want := range map[string]error{
+		aclAccess: unix.EOPNOTSUPP, aclDefault: unix.EOPNOTSUPP, "security.selinux": unix.EOPNOTSUPP, "security.capability": unix.ENODATA,
+		"user.other": unix.ENODATA, "user.some": nil,
+	} {
+		if _, err := unix.Getxattr(s.path("d/n/small"), name, make([]byte, 256)); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+	}
+}
+
 func TestInodesSurviveRemount(t *testing.T) {
 	src := t.TempDir()
 	makeTree(t, src)

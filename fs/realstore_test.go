@@ -63,7 +63,7 @@ func realStore(t *testing.T, src string) string {
 		t.Fatal(err)
 	}
 	w := st.NewWriter()
-	man, hasXattrs, err := importManifest(ctx, w, st.PageKey(), src)
+	man, kinds, err := importManifest(ctx, w, st.PageKey(), src)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func realStore(t *testing.T, src string) string {
 	if err := w.Flush(ctx); err != nil {
 		t.Fatal(err)
 	}
-	sum := snapshot.Summary{Entries: man.Totals.Entries, Bytes: man.Totals.Bytes, HasXattrs: hasXattrs, Single: true}
+	sum := snapshot.Summary{Entries: man.Totals.Entries, Bytes: man.Totals.Bytes, HasXattrs: kinds != 0, XattrKinds: kinds, Single: true}
 	c := store.Commit{Dataset: "d", Snapshot: id, Name: "n", Start: testStart, Summary: sum.Encode()}
 	if _, err := st.Commit(ctx, c); err != nil {
 		t.Fatal(err)

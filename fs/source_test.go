@@ -51,14 +51,14 @@ func (m *memStore) Pin(_ context.Context, ids ...store.ID) error {
 }
 
 // add commits a manifest.
-func (m *memStore) add(ctx context.Context, man *snapshot.Manifest, hasXattrs bool) (store.Snapshot, error) {
+func (m *memStore) add(ctx context.Context, man *snapshot.Manifest, kinds snapshot.XattrKinds) (store.Snapshot, error) {
 	id, err := snapshot.WriteManifest(ctx, m.Blobs, man)
 	if err != nil {
 		return store.Snapshot{}, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	sum := snapshot.Summary{Entries: man.Totals.Entries, Bytes: man.Totals.Bytes, Single: man.Single, HasXattrs: hasXattrs}
+	sum := snapshot.Summary{Entries: man.Totals.Entries, Bytes: man.Totals.Bytes, Single: man.Single, HasXattrs: kinds != 0, XattrKinds: kinds}
 	s := store.Snapshot{
 		ID:            id,
 		Slot:          uint32(len(m.state.Snapshots) + 1),
@@ -95,33 +95,33 @@ func (m *memStore) change(slot uint32, edit func(*store.Snapshot)) {
 
 // importer writes a directory of this machine as a snapshot: a small backup.
 type importer struct {
-	ctx       context.Context
-	sink      snapshot.Sink
-	key       [32]byte
-	links     *snapshot.LinkWriter
-	hasXattrs bool
+	ctx   context.Context
+	sink  snapshot.Sink
+	key   [32]byte
+	links *snapshot.LinkWriter
+	kinds snapshot.XattrKinds
 }
 
 // importDir takes a snapshot of path.
 func (m *memStore) importDir(ctx context.Context, dataset, name, path string, start time.Time) (store.Snapshot, error) {
-	man, hasXattrs, err := importManifest(ctx, m.Blobs, testPageKey, path)
+	man, kinds, err := importManifest(ctx, m.Blobs, testPageKey, path)
 	if err != nil {
 		return store.Snapshot{}, err
 	}
 	man.Dataset, man.Name, man.Start, man.End = dataset, name, start, start
-	return m.add(ctx, man, hasXattrs)
+	return m.add(ctx, man, kinds)
 }
 
-func importManifest(ctx context.Context, sink snapshot.Sink, key [32]byte, path string) (*snapshot.Manifest, bool, error) {
+func importManifest(ctx context.Context, sink snapshot.Sink, key [32]byte, path string) (*snapshot.Manifest, snapshot.XattrKinds, error) {
 	im := &importer{ctx: ctx, sink: sink, key: key, links: snapshot.NewLinkWriter(key, "")}
 	defer im.links.Close()
 	root, err := im.entry(path)
 	if err != nil {
-		return nil, false, err
+		return nil, 0, err
 	}
 	linkTree, records, linkBytes, err := im.links.Finish(ctx, sink)
 	if err != nil {
-		return nil, false, err
+		return nil, 0, err
 	}
 	man := &snapshot.Manifest{
 		Paths: []string{path}, Root: *root, Single: true, LinkTree: linkTree, Links: records, Totals: root.Totals,
@@ -131,11 +131,11 @@ func importManifest(ctx context.Context, sink snapshot.Sink, key [32]byte, path 
 	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
 		e, err := attributes(dir)
 		if err != nil {
-			return nil, false, err
+			return nil, 0, err
 		}
 		man.Above = append([]snapshot.Entry{*e}, man.Above...)
 		if dir == "/" {
-			return man, im.hasXattrs, nil
+			return man, im.kinds, nil
 		}
 	}
 }
@@ -210,8 +210,8 @@ func (im *importer) xattrs(path string, e *snapshot.Entry) error {
 			return err
 		}
 		set = append(set, snapshot.Xattr{Name: name, Value: value[:k]})
+		im.kinds |= snapshot.KindOfXattr(name)
 	}
-	im.hasXattrs = true
 	return snapshot.WriteXattrs(im.ctx, im.sink, e, set)
 }
 

@@ -211,7 +211,7 @@ func TestView(t *testing.T) {
 	if len(v.datasets) != 2 || v.datasets[0].Name != "b" || v.byName["a"].latest.Name != "2" || v.byName["b"].latest.Name != "1" {
 		t.Errorf("%+v", v)
 	}
-	if len(v.bySlot) != 3 || v.entries != 30 || v.bytes != 3000 || v.xattrs {
+	if len(v.bySlot) != 3 || v.entries != 30 || v.bytes != 3000 || v.xattrs != 0 {
 		t.Errorf("%d snapshots, %d entries, %d bytes, xattrs %v", len(v.bySlot), v.entries, v.bytes, v.xattrs)
 	}
 	v = newView(state, filter{datasets: []string{"a"}}, nil)
@@ -230,7 +230,7 @@ func TestView(t *testing.T) {
 		t.Errorf("dataset that is not there: %v", err)
 	}
 	state.Snapshots[0].Summary = nil
-	if v := newView(state, filter{}, nil); !v.xattrs {
+	if v := newView(state, filter{}, nil); v.xattrs == 0 {
 		t.Error("an unreadable summary counts as one without attributes")
 	}
 }

@@ -43,7 +43,7 @@ type view struct {
 	bySlot   map[uint32]*shown // those no longer shown but referenced included
 
 	bytes, entries uint64
-	xattrs         bool      // some snapshot has extended attributes
+	xattrs         snapshot.XattrKinds
 	changed        time.Time // newest commit
 }
 
@@ -146,12 +146,12 @@ func (v *view) count(sh *shown) {
 		v.changed = sh.Committed
 	}
 	if sh.summary == nil {
-		v.xattrs = true // nobody knows: the careful answer
+		v.xattrs |= (&snapshot.Summary{HasXattrs: true}).Xattrs() // nobody knows: the careful answer
 		return
 	}
 	v.bytes += sh.summary.Bytes
 	v.entries += sh.summary.Entries
-	v.xattrs = v.xattrs || sh.summary.HasXattrs
+	v.xattrs |= sh.summary.Xattrs()
 }
 
 func (v *view) all() []*shown {

@@ -303,7 +303,7 @@ func sampleSummary() *Summary {
 func TestSummaryRoundTrip(t *testing.T) {
 	active := sampleSummary()
 	active.Activity = Activity{New: 5, Changed: 6, Unchanged: 7, Removed: 8, Rewritten: 9, Novel: 10, Dense: 11}
-	for _, s := range []*Summary{{}, sampleSummary(), active} {
+	for _, s := range []*Summary{{}, sampleSummary(), active, {HasXattrs: true, XattrKinds: XattrACL | XattrOther}} {
 		got, err := ParseSummary(s.Encode())
 		if err != nil || !reflect.DeepEqual(got, s) {
 			t.Errorf("%v\ngot  %+v\nwant %+v", err, got, s)

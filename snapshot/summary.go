@@ -24,7 +24,8 @@ type Summary struct {
 	BytesStored uint64
 	Errors      uint64
 	Single      bool
-	HasXattrs   bool // some entry has extended attributes: decides mount --xattrs auto
+	HasXattrs   bool       // some entry has extended attributes: decides mount --xattrs auto
+	XattrKinds  XattrKinds // zero with HasXattrs: any
 	Program     string
 	Activity    Activity
 }
@@ -64,6 +65,7 @@ const (
 	summaryRewritten   store.Tag = 19
 	summaryNovel       store.Tag = 20
 	summaryDense       store.Tag = 21
+	summaryXattrKinds  store.Tag = 30
 )
 
 // Encode gives the form for store.Commit.Summary.
@@ -89,6 +91,7 @@ func (s *Summary) Encode() []byte {
 	f.Uint(summaryRewritten, s.Activity.Rewritten)
 	f.Uint(summaryNovel, s.Activity.Novel)
 	f.Uint(summaryDense, s.Activity.Dense)
+	f.Uint(summaryXattrKinds, uint64(s.XattrKinds))
 	return f.Encoded()
 }
 
@@ -136,6 +139,8 @@ func decodeSummary(data []byte) (s *Summary, skipped bool, err error) {
 			s.HasXattrs = r.Bool()
 		case summaryProgram:
 			s.Program = r.String()
+		case summaryXattrKinds:
+			s.XattrKinds = XattrKinds(r.Uint32())
 		default:
 			if !s.Activity.decode(&r) {
 				r.Unknown()

@@ -10,6 +10,38 @@ import (
 	"snapfs/store"
 )
 
+// XattrKinds says which kinds of extended attributes there are: a mount that knows that nothing has an ACL can tell ls
+// so once, instead of once a file.
+type XattrKinds uint32
+
+// Kinds of extended attributes. On disk; append only.
+const (
+	XattrACL   XattrKinds = 1 << 0 // system.posix_acl_access, system.posix_acl_default
+	XattrLabel XattrKinds = 1 << 1 // security.selinux
+	XattrOther XattrKinds = 1 << 2
+
+	xattrAny = XattrACL | XattrLabel | XattrOther
+)
+
+// KindOfXattr returns the kind of an attribute's name.
+func KindOfXattr(name string) XattrKinds {
+	switch name {
+	case "system.posix_acl_access", "system.posix_acl_default":
+		return XattrACL
+	case "security.selinux":
+		return XattrLabel
+	}
+	return XattrOther
+}
+
+// Xattrs returns the kinds of extended attributes that entries of the snapshot may have.
+func (s *Summary) Xattrs() XattrKinds {
+	if s.HasXattrs && s.XattrKinds == 0 {
+		return xattrAny // of a program that did not tell them apart
+	}
+	return s.XattrKinds
+}
+
 // inlineXattrs is the largest encoded set that stands in an entry. On disk in effect: see inlineItems.
 const inlineXattrs = 1 << 10
 

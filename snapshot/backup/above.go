@@ -38,6 +38,7 @@ func (r *run) entryAt(path string) (*snapshot.Entry, error) {
 		}
 		return 1
 	})
+	r.noteXattrs(e.Xattrs)
 	return e, nil
 }
 

@@ -8,9 +8,9 @@ type counters struct {
 	bytes, bytesRead          atomic.Int64
 	added, changed, unchanged atomic.Int64
 	removed, unstable, errors atomic.Int64
-	stored                    atomic.Int64 // growth of the volumes
-	dirs                      atomic.Int64 // directories that differ from the parent's
-	xattrs                    atomic.Bool  // some entry has extended attributes
+	stored                    atomic.Int64  // growth of the volumes
+	dirs                      atomic.Int64  // directories that differ from the parent's
+	xattrs                    atomic.Uint32 // snapshot.XattrKinds of the entries
 
 	at atomic.Pointer[dir] // where the walk is
 }

@@ -197,12 +197,15 @@ func (j *job) name() string {
 	})
 }
 
-// parentHasXattrs reports whether entries taken over from the parent may have extended attributes: they are not looked
-// through.
-func (j *job) parentHasXattrs() bool {
+// parentXattrs are the kinds of extended attributes that entries taken over from the parent may have: they are not
+// looked through.
+func (j *job) parentXattrs() snapshot.XattrKinds {
 	if j.parent == nil {
-		return false
+		return 0
 	}
 	sum, err := snapshot.ParseSummary(j.parent.Summary)
-	return err != nil || sum.HasXattrs
+	if err != nil {
+		sum = &snapshot.Summary{HasXattrs: true}
+	}
+	return sum.Xattrs()
 }

@@ -147,8 +147,14 @@ func (r *run) giveXattrs(ctx context.Context, e *snapshot.Entry, set []snapshot.
 	if len(set) == 0 || r.o.DryRun {
 		return nil
 	}
-	r.count.xattrs.Store(true)
+	r.noteXattrs(set)
 	return snapshot.WriteXattrs(ctx, r.nodes, e, set)
+}
+
+func (r *run) noteXattrs(set []snapshot.Xattr) {
+	for _, x := range set {
+		r.count.xattrs.Or(uint32(snapshot.KindOfXattr(x.Name)))
+	}
 }
 
 // walk scans and reads everything; when it returns nothing of it is running any more. When ctx ends, the work goes on
@@ -327,10 +333,11 @@ func (r *run) commit(ctx context.Context, m *snapshot.Manifest, partial bool) (s
 	if err := r.flush(ctx); err != nil {
 		return store.Snapshot{}, err
 	}
+	kinds := snapshot.XattrKinds(r.count.xattrs.Load()) | j.parentXattrs()
 	sum := snapshot.Summary{
 		Host: m.Host, User: m.User, Paths: m.Paths, Parent: m.Parent, End: m.End, Offset: m.Offset,
 		Entries: m.Totals.Entries, Bytes: m.Totals.Bytes, BytesStored: uint64(r.stored()), Errors: m.ErrorCount,
-		Single: m.Single, HasXattrs: r.count.xattrs.Load() || j.parentHasXattrs(), Program: m.Program,
+		Single: m.Single, HasXattrs: kinds != 0, XattrKinds: kinds, Program: m.Program,
 		Activity: r.figures(),
 	}
 	return r.repo.Commit(ctx, store.Commit{
