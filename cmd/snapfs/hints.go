@@ -29,6 +29,7 @@ var plainHints = []struct {
 	{store.ErrNoSlot, "'snapfs key list' shows what kinds of secrets unlock the store"},
 	{errNoSecret, "give --password-file, --password-command, --key-file or --identity-file, or set $SNAPFS_PASSWORD"},
 	{store.ErrNotFound, "'snapfs dataset list' and 'snapfs snapshots' list what there is"},
+	{store.ErrSheet, "compare these lines with the sheet; nothing has been changed"},
 	{store.ErrLastSlot, "add another slot first: 'snapfs key add'"},
 	{store.ErrUnknownSlot, "'snapfs key list' shows the IDs"},
 	{store.ErrNotAdmin, "unlock the store with an admin slot; 'snapfs key list' shows the roles"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -13,10 +14,12 @@ import (
 
 func (p *program) keyExportCommand() *cli.Command {
 	return &cli.Command{
-		Name: "export", Usage: "print the key slots and the sealed keys, to be kept elsewhere",
+		Name: "export", Usage: "print the key slots and the sealed keys as words, to be kept elsewhere",
 		Description: about(`
-A store whose directory keys is lost is lost, whoever knows the password. The text printed replaces it; it needs no
-password and is worth nothing without one (or a key file or identity), except for a store without encryption.`,
+A store whose directory keys is lost is lost, whoever knows the password. The sheet printed replaces it: numbered lines of words, each
+with a word that checks it, that 'snapfs key import' takes from a file or typed in again. It needs no password and is worth nothing
+without one (or a key file or identity), except for a store without encryption: keep that one secret. Print it anew after slots
+have been added or changed.`,
 			"snapfs key export > /mnt/stick/store-keys.txt", "snapfs key export | lp"),
 		Action: action(0, 0, func(*cli.Context, []string) error { return p.runKeyExport() }),
 	}
@@ -27,21 +30,51 @@ func (p *program) runKeyExport() error {
 	if err != nil {
 		return err
 	}
-	if _, err := store.KeySlots(dir); err != nil {
-		return err
-	}
-	text, err := store.ExportKeys(dir)
+	slots, err := store.KeySlots(dir)
 	if err != nil {
 		return err
 	}
-	return p.out.print(string(text))
+	words, err := store.KeySheet(dir)
+	if err != nil {
+		return err
+	}
+	return p.out.print(p.sheetHead(slots) + words)
+}
+
+// sheetHead is what stands above the words, for who finds the sheet. No line begins with a number alone: those are the words'.
+func (p *program) sheetHead(slots []store.KeySlot) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Keys of the snapfs store in %s\nPrinted %s by %s\n\n", escape(p.global.store, false), p.now().In(p.zone).Format("2006-01-02"), programName())
+	b.WriteString("What opens the store together with this sheet:\n")
+	clear := false
+	for _, s := range slots {
+		clear = clear || s.Kind == store.SlotClear
+		fmt.Fprintf(&b, "  slot %s  %s  made %s", s.ID, s.Kind, s.Created.In(p.zone).Format("2006-01-02"))
+		if s.Label != "" {
+			fmt.Fprintf(&b, "  %s", escape(s.Label, false))
+		}
+		b.WriteString("\n")
+	}
+	if clear {
+		b.WriteString("THE STORE IS NOT ENCRYPTED: this sheet alone opens it.\n")
+	}
+	b.WriteString(`
+If the directory 'keys' of the store is lost: snapfs --store DIR key import FILE
+FILE holds the lines below, typed in again, with their numbers. The first four letters of a word are enough. The last word of each
+line checks it, so a mistake is found in its line.
+
+`)
+	return b.String()
 }
 
 func (p *program) keyImportCommand() *cli.Command {
 	return &cli.Command{
 		Name: "import", ArgsUsage: "[FILE]", Usage: "put back what export printed",
-		Description: about("Reads FILE, or stdin. Slots that are there stay. Keys of another store are refused.",
-			"snapfs key import /mnt/stick/store-keys.txt"),
+		Description: about(`
+Reads FILE, or stdin: a sheet as it was printed, or its numbered lines typed in again. Mistakes are told with their line and the words that
+could be meant; nothing is written then. Slots that are there stay. Keys of another store are refused. If nothing but the directory 'volumes' is left
+of the store, 'snapfs rebuild' goes next.`,
+			"snapfs key import /mnt/stick/store-keys.txt", "snapfs key import < typed.txt"),
 		Action: action(0, 1, func(_ *cli.Context, args []string) error {
 			if len(args) == 0 {
 				args = []string{"-"}

@@ -82,6 +82,19 @@ Each subkey is HKDF-SHA256(bundle key, salt, info), 32 bytes:
 	index       none       "snapfs 1 index names"            keyed hashes that stand for names
 	mac         none       "snapfs 1 mac"                    keyed BLAKE3-256 over small files
 
+# Paper
+
+A sheet is what Export gives (the files of slots and bundle one after the other) under DEFLATE (RFC 1951), cut into numbers of 11 bits, the
+highest first, with zeros at the end, each written as the word of the BIP-39 English list with that place, counted from 0. Lines of
+
+	number  seven words  check       the last one may have fewer
+	end  number of lines  three checks
+
+The check of a line is the highest 11 bits of SHA-256("snapfs 1 key sheet", number (2 bytes, big-endian), each word's place (2 bytes,
+big-endian)); the checks at the end are the highest 33 bits of the same over all words but the checks, with number 0. So a slip
+of the pen is found in its line (1 in 2,048 passes), a line in a wrong place as well, and what passes by chance at the end, or by the sums of the
+files. A reader passes over lines that begin otherwise; the first four letters of a word are enough.
+
 # What slots protect, and what they do not
 
 Who has the directory but no secret cannot learn the keys: a password costs Argon2id per guess, the other kinds cannot be

@@ -43,9 +43,16 @@ func Export(dir string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// Import writes what Export gave into dir, beside what is there already. Keys of another store are refused
-// (ErrForeign), as is a text with anything damaged in it (ErrDamagedSlot, ErrDamagedBundle): then nothing is written.
+// Import writes what Export or Sheet gave into dir, beside what is there already. Keys of another store are refused
+// (ErrForeign), as is a text with anything damaged in it (ErrDamagedSlot, ErrDamagedBundle, *SheetError): then nothing is written.
 func Import(dir string, exported []byte) error {
+	if isSheet(exported) {
+		text, err := ReadSheet(exported)
+		if err != nil {
+			return err
+		}
+		exported = text
+	}
 	files, set, err := parseExport(exported)
 	if err != nil {
 		return err
