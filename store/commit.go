@@ -1,22 +1,21 @@
 package store
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"snapfs/store/volume"
 )
 
 // commit makes a snapshot real: everything written is synced, then the fact, and only then the index follows.
-func (e *engine) commit(s *localSession, c Commit) (Snapshot, error) {
+func (e *engine) commit(s *localSession, c Commit) (snap Snapshot, err error) {
 	if err := e.syncVolumes(); err != nil {
 		return Snapshot{}, err
 	}
 	e.commitMu.Lock()
 	defer e.commitMu.Unlock()
+	defer func() { snap.Head = e.fold.last }()
 	if slot, ok := e.fold.slots[c.Snapshot]; ok && e.fold.snapshots[slot].partial == c.Partial {
 		return e.snapshotAt(slot)
 	}
@@ -87,46 +86,6 @@ func (e *engine) snapshotAt(slot uint32) (Snapshot, error) {
 		}
 	}
 	return Snapshot{}, ErrNotFound
-}
-
-// appendFacts writes facts to the journal, syncs it, and folds them. Needs commitMu.
-func (e *engine) appendFacts(bodies []FactBody) error {
-	facts, ids, pack := e.makeFacts(bodies)
-	if err := e.writeJournal(pack); err != nil {
-		return err
-	}
-	for i, f := range facts {
-		if err := e.fold.apply(f, ids[i]); err != nil {
-			return err
-		}
-	}
-	e.publish()
-	if err := e.saveFold(); err != nil {
-		e.log.Warn("index not brought up to date", "err", err)
-	}
-	return nil
-}
-
-// makeFacts chains new facts behind the last one and packs them into a frame.
-func (e *engine) makeFacts(bodies []FactBody) (facts []*Fact, ids []ID, pack []byte) {
-	chain, seq, prev := e.fold.chain, e.fold.seq, e.fold.last
-	if chain == ([16]byte{}) {
-		_, _ = rand.Read(chain[:]) // never fails: see crypto/rand
-	}
-	now := e.now()
-	hold := e.holdTime(now)
-	var raw []byte
-	var blobs []volume.Blob
-	for _, b := range bodies {
-		seq++
-		f := &Fact{Kind: b.Kind(), Chain: chain, Seq: seq, Prev: prev, Clock: now, Hold: hold, Body: encodeBody(b)}
-		data := f.encode()
-		prev = e.idKeys.id(KindFact, data)
-		facts, ids = append(facts, f), append(ids, prev)
-		raw = append(raw, data...)
-		blobs = append(blobs, volume.Blob{Kind: uint8(KindFact), ID: prev, Length: uint32(len(data))})
-	}
-	return facts, ids, volume.NewPacker(volume.LevelFastest).Pack(nil, blobs, raw)
 }
 
 // writeJournal appends a frame of facts and brings it to stable storage.
@@ -243,14 +202,4 @@ func (e *engine) closeJournal() error {
 	e.sealed = nil
 	e.mu.Unlock()
 	return v.w.Close()
-}
-
-// holdTime is the clock for holds: it never runs back, and a jump of more than a day leaves it standing until
-// somebody confirms the clock.
-func (e *engine) holdTime(now time.Time) time.Time {
-	last := e.fold.hold
-	if last.IsZero() || now.After(last) && !now.After(last.Add(24*time.Hour)) {
-		return now
-	}
-	return last
 }

@@ -33,6 +33,10 @@ const formatVersion = 1
 // featuresKnown are the features this program can read and write. Names on disk; append only.
 var featuresKnown = []string{"blake3-ids", "aes-256-gcm", "zstd", "s2", "fastcdc-keyed-gear", "paged-nodes", "facts"}
 
+// featureAppendOnly is a feature of append-only stores: a program that does not know it would write facts without
+// signatures, which do not count. On disk; append only.
+const featureAppendOnly = "append-only"
+
 // config is snapfs.json.
 type config struct {
 	Format        int         `json:"format"`
@@ -65,6 +69,9 @@ func newConfig(o InitOptions, now time.Time) (config, error) {
 		Format: formatVersion, ID: hex.EncodeToString(id[:]), Created: now.UTC().Truncate(time.Second),
 		Program: o.Program, ChunkAverage: o.ChunkAverage, Compression: o.Compression,
 		FeaturesRead: featuresKnown, FeaturesWrite: featuresKnown,
+	}
+	if o.AppendOnly {
+		c.FeaturesWrite = append(slices.Clone(c.FeaturesWrite), featureAppendOnly)
 	}
 	if c.ChunkAverage == 0 {
 		c.ChunkAverage = 512 << 10
@@ -171,7 +178,7 @@ func (e *engine) mayWrite() error {
 		return fmt.Errorf("%s: %w", e.dir, syscall.EROFS)
 	}
 	for _, f := range e.config.FeaturesWrite {
-		if !slices.Contains(featuresKnown, f) {
+		if !slices.Contains(featuresKnown, f) && f != featureAppendOnly {
 			return fmt.Errorf("%w: feature %q", ErrNewerFormat, f)
 		}
 	}

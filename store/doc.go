@@ -81,6 +81,8 @@
 //	13 checkpoint          1! records of the fold  2 root of the list of replaced facts  3 how many
 //	12 import, 14 archive set, 15 its state, 16 volume present at a target, 17 absent, 19 head of another chain
 //	                       1! key  2 value; the last one of a kind and key counts
+//	20 clock confirmed     none: its hold time is the clock, if that is later
+//	21 refused attempt     1 what  2 job of the session  3 when  4 attempts since the fact before of this kind
 //
 // A checkpoint stands for all facts before it: the state after it is what its records say. Each is a key and a value,
 // both with their lengths before them, in the order of keys (n: 4 bytes, big-endian):
@@ -89,17 +91,36 @@
 //	                       4! 1: forgotten  5! held until  6! 1: held for ever
 //	"d" number n           a dataset: body of its newest fact
 //	"r" kind (1 B), key    10: a volume that must exist, key its id, value its kind (1 B) and least length (uvarint);
-//	                       11: one that may be missing, value its kind; 12, 14 to 17, 19: key and value of the newest fact
+//	                       11: one that may be missing, value its kind; 12, 14 to 17, 19: key and value of the newest fact;
+//	                       21: key the number of the fact (8 B, big-endian), value its body; the newest 32
 //	"mchain"               1! chain  2! number and 3! ID of the last fact before the checkpoint  4! hold time  5! next slot
-//	                       6! next dataset number
+//	                       6! next dataset number  7 clock as read for that fact
 //
 // The fold of the facts in the order of their numbers is the state. A commit makes a snapshot; its slot (1 to 2^28-1,
 // never used twice) is the upper half of inode numbers. A partial is replaced by the next partial and dropped by the next commit
 // of its dataset. Forgotten snapshots are hidden until they are purged or wanted again. Holds only extend, until
-// released. A commit lists every volume written to since the commit before, with the length it had when it was synced: a
+// released; a forget or purge of a snapshot that was held at the fact's hold time does not count. A commit lists every volume written to since the commit before, with the length it had when it was synced: a
 // commit whose volumes are missing or shorter is damaged and said to be. Facts found twice count once; a fact whose
 // number was used before (a store rolled back and used again) is folded in the order of number, then ID, and a slot
 // taken twice goes to the one folded first.
+//
+// The hold time of a fact is the clock as read, if that is no more than a day later than the hold time of the fact
+// before, and never earlier than that. If the clock is further ahead, it was perhaps set: the hold time then goes on by what has
+// passed since the fact before was made, if that is a day at most, else not at all, until a fact of kind 20 confirms the
+// clock. So a clock that is set ends holds at most a day early, and a store that rests for days ends them late.
+//
+// # Append-only stores
+//
+// The bundle of an append-only store holds a public key (package seal), and snapfs.json the feature "append-only" among
+// those needed to write. There, facts of kinds 3, 5, 11, 13, 18 and 20, and 7 unless the hold has run out, count only with
+// the signature (Ed25519, RFC 8032) that belongs to that key; the same goes for a hold time more than a day after the
+// one before. A fact without it keeps its place in the chain and says nothing, wherever it is found. Only sessions that
+// opened an admin slot have the private key: they sign in their own process, whichever process holds the store. What was
+// refused for want of a signature is recorded, once a minute at most.
+//
+// This resists mistakes and misuse through snapfs: backups, restores, mounts and prunes run without the admin's secret can
+// remove nothing. It does not resist whoever may write the store's files, by deleting them; that everything was there shows
+// against a head of the chain that was kept elsewhere.
 //
 // # What is on stable storage when
 //

@@ -34,6 +34,9 @@ type engine struct {
 	journal  *openVolume
 	fold     *fold
 
+	refusedAt time.Time // when a refused attempt was recorded last
+	refusals  uint64    // refused since then; with refusedAt guarded by commitMu
+
 	flushMu sync.Mutex // serialises moves into the index
 	flushes sync.WaitGroup
 

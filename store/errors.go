@@ -41,6 +41,18 @@ var (
 	ErrExists = errors.New("exists already")
 )
 
+// Holds.
+var (
+	// ErrOnHold: a held snapshot cannot be removed.
+	ErrOnHold = errors.New("is held")
+	// ErrHeldLonger: a hold cannot be shortened.
+	ErrHeldLonger = errors.New("is held longer already")
+	// ErrHoldOver: a hold would be over before it begins.
+	ErrHoldOver = errors.New("a hold must end in the future")
+	// errNotAppended: facts of that kind are made by the holder of the store alone.
+	errNotAppended = errors.New("such facts are made by the store itself")
+)
+
 // CorruptError says that stored bytes are not what was written.
 type CorruptError struct {
 	Volume volume.ID

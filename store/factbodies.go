@@ -204,3 +204,50 @@ func (f *recordFact) decode(r *FieldReader) {
 		r.Unknown()
 	}
 }
+
+// clockFact confirms the clock: its hold time is what it brings.
+type clockFact struct{}
+
+func (*clockFact) Kind() FactKind        { return FactClock }
+func (*clockFact) encode(*Fields)        {}
+func (*clockFact) decode(r *FieldReader) { r.Unknown() }
+
+// refusedFact records that somebody without admin rights tried what needs them.
+type refusedFact struct {
+	what     string // "forget", "prune" ...
+	job      string // of the session
+	at       time.Time
+	attempts uint64 // since the last such fact
+}
+
+// Tags of facts about refused attempts. On disk; append only.
+const (
+	tagRefusedWhat     = 1
+	tagRefusedJob      = 2
+	tagRefusedAt       = 3
+	tagRefusedAttempts = 4
+)
+
+func (*refusedFact) Kind() FactKind { return FactRefused }
+
+func (f *refusedFact) encode(w *Fields) {
+	w.String(tagRefusedWhat, f.what)
+	w.String(tagRefusedJob, f.job)
+	w.Int(tagRefusedAt, nanos(f.at))
+	w.Uint(tagRefusedAttempts, f.attempts)
+}
+
+func (f *refusedFact) decode(r *FieldReader) {
+	switch r.Tag() {
+	case tagRefusedWhat:
+		f.what = r.String()
+	case tagRefusedJob:
+		f.job = r.String()
+	case tagRefusedAt:
+		f.at = fromNanos(r.Int())
+	case tagRefusedAttempts:
+		f.attempts = r.Uint()
+	default:
+		r.Unknown()
+	}
+}

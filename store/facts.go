@@ -32,7 +32,24 @@ const (
 	FactAbsent        FactKind = 17 // it has none any more
 	FactReplaced      FactKind = 18 // a volume's good blobs went into other volumes
 	FactHead          FactKind = 19 // the newest fact of another chain
+	FactClock         FactKind = 20 // the clock is right: the hold time follows it
+	FactRefused       FactKind = 21 // somebody without admin rights tried what needs them
 )
+
+// factNouns are what people call what facts do, in messages about those that were refused.
+var factNouns = map[FactKind]string{
+	FactForget: "forget", FactUnforget: "unforget", FactPurge: "purge", FactHold: "hold", FactRelease: "release of a hold",
+	FactVolumeDropped: "removal of volumes", FactReplaced: "replacement of volumes", FactCheckpoint: "checkpoint",
+	FactClock: "confirmation of the clock",
+}
+
+// String is for people.
+func (k FactKind) String() string {
+	if noun, ok := factNouns[k]; ok {
+		return noun
+	}
+	return fmt.Sprintf("fact of kind %d", uint8(k))
+}
 
 // Tags of a fact's fields. On disk; append only.
 const (
@@ -179,6 +196,10 @@ func newBody(kind FactKind) FactBody {
 		return &volumesFact{kind: kind}
 	case FactCheckpoint:
 		return &checkpointFact{}
+	case FactClock:
+		return &clockFact{}
+	case FactRefused:
+		return &refusedFact{}
 	case FactImport, FactArchiveSet, FactArchiveState, FactPresent, FactAbsent, FactHead:
 		return &recordFact{kind: kind}
 	}

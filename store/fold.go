@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -18,6 +19,8 @@ type fold struct {
 	seq   uint64 // of the last fact
 	last  ID     // its ID
 	hold  time.Time
+	clock time.Time         // as read for the last fact
+	admin ed25519.PublicKey // of an append-only store
 
 	nextSlot    uint32
 	nextDataset uint32
@@ -27,8 +30,10 @@ type fold struct {
 	volumes     map[volume.ID]sealedVolume // that must exist, with the least length
 	dropped     map[volume.ID]volume.Kind  // that may be missing and are not used any more
 	records     map[string][]byte          // recordFacts by kind and key
+	refused     map[uint64]*refusedFact    // the newest refused attempts, by the number of their fact
 
-	dirty map[string][]byte // changed records, nil: removed; for the index
+	dirty   map[string][]byte // changed records, nil: removed; for the index
+	ignored []ignoredFact     // since somebody looked
 }
 
 // snapshotRecord is a snapshot in the fold.
@@ -45,7 +50,7 @@ func newFold() *fold {
 		nextSlot: 1, nextDataset: 1,
 		snapshots: map[uint32]*snapshotRecord{}, slots: map[ID]uint32{}, datasets: map[uint32]*datasetFact{},
 		volumes: map[volume.ID]sealedVolume{}, dropped: map[volume.ID]volume.Kind{}, records: map[string][]byte{},
-		dirty: map[string][]byte{},
+		refused: map[uint64]*refusedFact{}, dirty: map[string][]byte{},
 	}
 }
 
@@ -64,6 +69,7 @@ const (
 	tagChainHold        = 4 | Critical
 	tagChainNextSlot    = 5 | Critical
 	tagChainNextDataset = 6 | Critical
+	tagChainClock       = 7
 )
 
 // chainKey is the key of the chain's own record.
@@ -78,17 +84,26 @@ func (f *fold) apply(fact *Fact, id ID) error {
 	if body == nil && fact.Critical {
 		return fmt.Errorf("fact %d is of kind %d: %w", fact.Seq, fact.Kind, ErrNewerFormat)
 	}
+	f.moveHold(fact)
 	if fact.Seq >= f.seq {
-		f.chain, f.seq, f.last = fact.Chain, fact.Seq, id
+		f.chain, f.seq, f.last, f.clock = fact.Chain, fact.Seq, id, fact.Clock
 	}
-	if fact.Hold.After(f.hold) {
-		f.hold = fact.Hold
+	if f.unsigned(fact, body) {
+		f.ignored = append(f.ignored, ignoredFact{fact.Kind, fact.Seq, id})
+	} else if err := f.enter(fact, body); err != nil {
+		return err
 	}
+	f.dirty[string(chainKey)] = f.encodeChain()
+	return nil
+}
+
+// enter changes the state as a fact says.
+func (f *fold) enter(fact *Fact, body FactBody) error {
 	switch b := body.(type) {
 	case *commitFact:
 		f.commit(b, fact.Clock)
 	case *forgetFact:
-		f.forget(b)
+		f.forget(b, fact.Hold)
 	case *holdFact:
 		f.holdOrRelease(b)
 	case *tagFact:
@@ -103,13 +118,29 @@ func (f *fold) apply(fact *Fact, id ID) error {
 		key := recordKey(b.kind, b.key)
 		value := append([]byte{}, b.value...) // never nil, which would mean removed
 		f.records[string(key)], f.dirty[string(key)] = value, value
+	case *refusedFact:
+		f.refuse(fact.Seq, b)
 	case *checkpointFact:
-		if err := f.restart(b); err != nil {
-			return err
-		}
+		return f.restart(b)
 	}
-	f.dirty[string(chainKey)] = f.encodeChain()
 	return nil
+}
+
+// refusedLimit is how many refused attempts are remembered.
+const refusedLimit = 32
+
+func (f *fold) refuse(seq uint64, b *refusedFact) {
+	f.refused[seq] = b
+	f.dirty[string(refusedKey(seq))] = encodeBody(b)
+	if len(f.refused) > refusedLimit {
+		oldest := slices.Min(slices.Collect(maps.Keys(f.refused)))
+		delete(f.refused, oldest)
+		f.dirty[string(refusedKey(oldest))] = nil
+	}
+}
+
+func refusedKey(seq uint64) []byte {
+	return recordKey(FactRefused, binary.BigEndian.AppendUint64(nil, seq))
 }
 
 func recordKey(kind FactKind, key []byte) []byte {
@@ -164,10 +195,12 @@ func (v sealedVolume) record() []byte {
 	return binary.AppendUvarint([]byte{byte(v.kind)}, uint64(v.length))
 }
 
-func (f *fold) forget(b *forgetFact) {
+// forget enters that snapshots are forgotten, wanted again or purged. What was held when the fact was made stays: such a
+// fact comes from a store that was rolled back, or from no snapfs.
+func (f *fold) forget(b *forgetFact, at time.Time) {
 	for _, s := range b.snaps {
 		slot, ok := f.slots[s.snapshot]
-		if !ok {
+		if !ok || b.kind != FactUnforget && f.snapshots[slot].held(at) {
 			continue
 		}
 		if b.kind == FactPurge {
@@ -274,6 +307,7 @@ func (f *fold) encodeChain() []byte {
 	w.Int(tagChainHold, nanos(f.hold))
 	w.Uint(tagChainNextSlot, uint64(f.nextSlot))
 	w.Uint(tagChainNextDataset, uint64(f.nextDataset))
+	w.Int(tagChainClock, nanos(f.clock))
 	return w.Encoded()
 }
 
@@ -295,6 +329,8 @@ func (f *fold) parseChain(data []byte) error {
 			f.nextSlot = r.Uint32()
 		case tagChainNextDataset:
 			f.nextDataset = r.Uint32()
+		case tagChainClock:
+			f.clock = fromNanos(r.Int())
 		default:
 			r.Unknown()
 		}
@@ -328,6 +364,14 @@ func (f *fold) load(key, value []byte) error {
 
 func (f *fold) loadRecord(key, value []byte) error {
 	kind := FactKind(key[1])
+	if kind == FactRefused && len(key) == 2+8 {
+		b, err := parseBody(kind, value)
+		if err != nil {
+			return err
+		}
+		f.refused[binary.BigEndian.Uint64(key[2:])] = b.(*refusedFact)
+		return nil
+	}
 	if kind != FactVolumeSealed && kind != FactVolumeDropped {
 		f.records[string(key)] = value
 		return nil
@@ -363,6 +407,9 @@ func (f *fold) all() map[string][]byte {
 	}
 	for id, kind := range f.dropped {
 		m[string(recordKey(FactVolumeDropped, id[:]))] = []byte{byte(kind)}
+	}
+	for seq, b := range f.refused {
+		m[string(refusedKey(seq))] = encodeBody(b)
 	}
 	m[string(chainKey)] = f.encodeChain()
 	return m
@@ -401,7 +448,8 @@ func (f *fold) restart(c *checkpointFact) error {
 	for n := range fresh.datasets {
 		fresh.nextDataset = max(fresh.nextDataset, n+1)
 	}
-	fresh.chain, fresh.seq, fresh.last = f.chain, f.seq, f.last
+	fresh.chain, fresh.seq, fresh.last, fresh.clock = f.chain, f.seq, f.last, f.clock
+	fresh.admin, fresh.ignored = f.admin, f.ignored
 	if f.hold.After(fresh.hold) {
 		fresh.hold = f.hold
 	}
@@ -417,7 +465,11 @@ func (f *fold) restart(c *checkpointFact) error {
 
 // state gives the view for others; volumes says whether a commit's volumes are all there.
 func (f *fold) state(damaged func([]sealedVolume) string) *State {
-	st := &State{Seq: f.seq, Head: f.last}
+	st := &State{Seq: f.seq, Head: f.last, HoldTime: f.hold, Clock: f.clock, AppendOnly: f.admin != nil}
+	for _, seq := range slices.Sorted(maps.Keys(f.refused)) {
+		r := f.refused[seq]
+		st.Refused = append(st.Refused, Refusal{What: r.what, Job: r.job, Time: r.at, Attempts: r.attempts})
+	}
 	for _, slot := range slices.Sorted(maps.Keys(f.snapshots)) {
 		s := f.snapshots[slot]
 		st.Snapshots = append(st.Snapshots, Snapshot{

@@ -32,6 +32,8 @@ func everyBody() []FactBody {
 		&recordFact{kind: FactPresent, key: []byte("k")},
 		&recordFact{kind: FactAbsent, key: []byte("k")},
 		&recordFact{kind: FactHead, key: []byte("k")},
+		&clockFact{},
+		&refusedFact{what: "forget", job: "forget of etc", at: start, attempts: 3},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"snapfs/store/chunker"
@@ -26,6 +27,7 @@ type Store struct {
 	cut     *chunker.Cutter
 	flight  *inFlight
 	job     string
+	admin   atomic.Pointer[seal.Bundle] // with admin keys; nil: no admin slot was opened
 }
 
 // InitOptions says how to make a store.
@@ -33,6 +35,7 @@ type InitOptions struct {
 	Slots        []seal.NewSlot // at least one; a clear slot for --no-encryption
 	ChunkAverage int            // bytes; 0 means 512 KiB
 	Compression  Compression    // zero means fastest
+	AppendOnly   bool           // nothing is removed without admin rights, for ever; needs an admin slot
 	Program      string         // version that made it
 }
 
@@ -79,12 +82,18 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{
+	st := &Store{
 		path: dir, config: c, bundle: at.bundle, session: at.session, end: at.end, keys: newIDKeys(at.bundle),
 		reader: newReader(dir, at.bundle, at.session, o.Cache),
 		cut:    chunker.New(chunker.Params{Average: c.ChunkAverage}, at.bundle.GearKey()),
 		flight: &inFlight{ids: map[ID]struct{}{}}, job: o.Job,
-	}, nil
+	}
+	if at.bundle.Admin() {
+		if err := st.becomeAdmin(ctx, at.bundle); err != nil {
+			return nil, errors.Join(err, st.Close())
+		}
+	}
+	return st, nil
 }
 
 // Close ends the session; a holder seals its volumes.

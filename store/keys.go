@@ -57,15 +57,33 @@ func KeySlots(dir string) ([]KeySlot, error) {
 
 // AddSlot makes another key slot for the store.
 func (s *Store) AddSlot(_ context.Context, n NewKeySlot) (KeySlot, error) {
-	return s.bundle.Add(filepath.Join(s.path, keysName), n)
+	return s.slotBundle().Add(filepath.Join(s.path, keysName), n)
 }
 
 // ChangeSlot gives a slot another secret of any kind; the old one no longer opens it. Errors: ErrUnknownSlot.
 func (s *Store) ChangeSlot(_ context.Context, id string, n NewKeySlot) (KeySlot, error) {
-	return s.bundle.Change(filepath.Join(s.path, keysName), id, n)
+	return s.slotBundle().Change(filepath.Join(s.path, keysName), id, n)
 }
 
-// RemoveSlot deletes a slot; the last one is refused (ErrLastSlot). Errors: ErrUnknownSlot.
+// slotBundle is the bundle to make slots with: with admin keys if this Store has them.
+func (s *Store) slotBundle() *seal.Bundle {
+	if b := s.adminBundle(); b != nil {
+		return b
+	}
+	return s.bundle
+}
+
+// RemoveSlot deletes a slot; the last one of its role is refused (ErrLastSlot), and that of an admin of an append-only store
+// needs admin rights (ErrNotAdmin). Errors: ErrUnknownSlot.
 func (s *Store) RemoveSlot(_ context.Context, id string) error {
+	slots, err := KeySlots(s.path)
+	if err != nil {
+		return err
+	}
+	for _, slot := range slots {
+		if slot.ID == id && slot.Role == seal.RoleAdmin && s.AppendOnly() && s.adminBundle() == nil {
+			return fmt.Errorf("slot %s: %w", id, ErrNotAdmin)
+		}
+	}
 	return seal.Remove(filepath.Join(s.path, keysName), id)
 }

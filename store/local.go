@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +24,7 @@ type localSession struct {
 	failed  error
 	volumes map[volume.ID]struct{} // pinned: it took dedup hits from them
 	pins    map[ID]struct{}        // snapshots
+	sign    signFunc               // admin rights; nil: none
 	ended   bool
 }
 
@@ -126,14 +129,21 @@ func (s *localSession) Append(ctx context.Context, facts []FactBody) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	s.e.commitMu.Lock()
-	defer s.e.commitMu.Unlock()
-	for _, f := range facts {
-		if err := s.e.allowed(f); err != nil {
-			return err
-		}
+	err := s.e.appendAs(ctx, s, func() ([]FactBody, error) { return s.e.prepare(facts) })
+	if errors.Is(err, ErrNotAdmin) {
+		s.e.recordRefusal(s, factNames(facts))
 	}
-	return s.e.appendFacts(facts)
+	return err
+}
+
+// factNames says for people what facts would do.
+func factNames(facts []FactBody) string {
+	var names []string
+	for _, f := range facts {
+		names = append(names, f.Kind().String())
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), ", ")
 }
 
 // State implements Session.
@@ -274,25 +284,5 @@ func (s *localSession) Close() error {
 		}
 	}
 	s.e.lockFreed()
-	return nil
-}
-
-// allowed checks a fact against the state it will change. Needs commitMu.
-func (e *engine) allowed(b FactBody) error {
-	switch f := b.(type) {
-	case *commitFact:
-		return fmt.Errorf("commits are made by Commit")
-	case *tagFact:
-		if _, ok := e.fold.slots[f.snapshot]; !ok {
-			return fmt.Errorf("snapshot %s: %w", f.snapshot, ErrNotFound)
-		}
-	case *datasetFact:
-		if e.fold.datasets[f.number] == nil {
-			return fmt.Errorf("dataset %d: %w", f.number, ErrNotFound)
-		}
-		if n, ok := e.fold.datasetNumber(f.name); ok && n != f.number {
-			return fmt.Errorf("dataset %s: %w", f.name, ErrExists)
-		}
-	}
 	return nil
 }

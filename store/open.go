@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -47,7 +48,11 @@ func Init(_ context.Context, dir string, o InitOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	bundle, err := seal.Create(filepath.Join(dir, keysName), o.Slots)
+	create := seal.Create
+	if o.AppendOnly {
+		create = seal.CreateAppendOnly
+	}
+	bundle, err := create(filepath.Join(dir, keysName), o.Slots)
 	if err != nil {
 		return err
 	}
@@ -232,7 +237,7 @@ func (e *engine) useIndex(dir string, all bool) error {
 	if err != nil {
 		return err
 	}
-	cat, f, err := loadIndex(x)
+	cat, f, err := loadIndex(x, e.bundle.AppendOnly())
 	if err == nil {
 		err = e.ownIndex()
 	}
@@ -275,7 +280,7 @@ func (e *engine) install(x *index, cat *catalogue, f *fold) {
 }
 
 // loadIndex reads the catalogue of volumes and the fold.
-func loadIndex(x *index) (*catalogue, *fold, error) {
+func loadIndex(x *index, admin ed25519.PublicKey) (*catalogue, *fold, error) {
 	version, err := x.get(metaKey("version"))
 	if err != nil {
 		return nil, nil, err
@@ -290,6 +295,7 @@ func loadIndex(x *index) (*catalogue, *fold, error) {
 		return nil, nil, err
 	}
 	f := newFold()
+	f.admin = admin
 	for _, prefix := range []byte{keySnapshot, keyDataset, keyRecord, keyMeta} {
 		if err := x.each([]byte{prefix}, f.load); err != nil {
 			return nil, nil, fmt.Errorf("%w: %w", errIndexBroken, err)

@@ -54,6 +54,7 @@ func (e *engine) freshIndex(progress func(RebuildProgress)) error {
 		return err
 	}
 	cat, f := newCatalogue(), newFold()
+	f.admin = e.bundle.AppendOnly()
 	err = e.ownIndex()
 	if err == nil {
 		err = e.syncIndex(x, cat, f, true, progress)

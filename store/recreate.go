@@ -37,7 +37,7 @@ func Recreate(ctx context.Context, dir string, o Options) error {
 	if err != nil {
 		return err
 	}
-	c, err := newConfig(InitOptions{Program: o.Program}, time.Now())
+	c, err := newConfig(InitOptions{Program: o.Program, AppendOnly: bundle.AppendOnly() != nil}, time.Now())
 	if err != nil {
 		return err
 	}

@@ -17,8 +17,11 @@ import (
 type remoteSession struct {
 	conn *wire.Conn
 
-	mu    sync.Mutex
-	state *State // the newest that came; a repeated question costs no transfer
+	admin sync.WaitGroup // calls that give the session admin rights
+
+	mu       sync.Mutex
+	state    *State // the newest that came; a repeated question costs no transfer
+	endAdmin context.CancelFunc
 }
 
 // newRemoteSession begins a session over conn, which it owns; the bundle is the store's, without admin keys.
@@ -121,11 +124,13 @@ func (s *remoteSession) Read(ctx context.Context, v volume.ID, offset int64, n i
 
 // Commit implements Session.
 func (s *remoteSession) Commit(ctx context.Context, c Commit) (Snapshot, error) {
-	var snapshot wire.Snapshot
-	if err := s.call(ctx, wire.MethodCommit, wireCommit(c), &snapshot); err != nil {
+	var done wire.Committed
+	if err := s.call(ctx, wire.MethodCommit, wireCommit(c), &done); err != nil {
 		return Snapshot{}, err
 	}
-	return storeSnapshot(snapshot), nil
+	snapshot := storeSnapshot(done.Snapshot)
+	snapshot.Head = done.Head
+	return snapshot, nil
 }
 
 // Append implements Session.
@@ -302,9 +307,19 @@ const byeTimeout = 5 * time.Second
 func (s *remoteSession) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), byeTimeout)
 	defer cancel()
+	s.mu.Lock()
+	end := s.endAdmin
+	s.mu.Unlock()
+	if end != nil {
+		end()
+	}
 	_ = s.call(ctx, wire.MethodBye, &wire.Empty{}, &wire.Empty{})
 	return s.drop()
 }
 
 // drop ends the session without a word, when its holder has ended or is ending.
-func (s *remoteSession) drop() error { return s.conn.Close() }
+func (s *remoteSession) drop() error {
+	err := s.conn.Close()
+	s.admin.Wait()
+	return err
+}

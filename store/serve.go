@@ -144,6 +144,7 @@ type peer struct {
 
 	mu      sync.Mutex
 	session Session
+	asker   *asker // nil: no admin rights were asked for
 	over    bool
 }
 
@@ -205,8 +206,13 @@ func (p *peer) handle(ctx context.Context, r *wire.Request) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Method == wire.MethodLock {
+	switch r.Method {
+	case wire.MethodLock:
 		return p.lock(ctx, session, r)
+	case wire.MethodAdmin:
+		return p.admin(ctx, session, r)
+	case wire.MethodSign:
+		return p.signed(r)
 	}
 	response, err := handleSession(ctx, session, r)
 	if err != nil {

@@ -31,10 +31,9 @@ func handleSession(ctx context.Context, s Session, r *wire.Request) ([][]byte, e
 	case wire.MethodRead:
 		return handleRead(ctx, s, r)
 	case wire.MethodCommit:
-		return answer(r, func(m *wire.Commit) (*wire.Snapshot, error) {
+		return answer(r, func(m *wire.Commit) (*wire.Committed, error) {
 			snapshot, err := s.Commit(ctx, storeCommit(m))
-			out := wireSnapshot(snapshot)
-			return &out, err
+			return &wire.Committed{Snapshot: wireSnapshot(snapshot), Head: snapshot.Head}, err
 		})
 	case wire.MethodAppend:
 		return answer(r, func(m *wire.Facts) (*wire.Empty, error) {

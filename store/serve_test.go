@@ -29,6 +29,7 @@ func (fakeSession) Commit(_ context.Context, c Commit) (Snapshot, error) {
 func (fakeSession) Append(context.Context, []FactBody) error                    { return nil }
 func (fakeSession) State(context.Context, uint64) (*State, error)               { return nil, nil }
 func (fakeSession) Wait(context.Context, uint64) error                          { return nil }
+func (fakeSession) Admin(context.Context, Signer) error                         { return nil }
 func (fakeSession) Unlock(context.Context, string) error                        { return nil }
 func (fakeSession) Pin(context.Context, []ID) error                             { return nil }
 func (fakeSession) Rebuild(context.Context, func(RebuildProgress)) error        { return nil }

@@ -37,7 +37,8 @@ type Session interface {
 	Read(ctx context.Context, v volume.ID, offset int64, n int) ([]byte, error)
 	// Commit syncs everything any session wrote, then makes the snapshot real, in that order.
 	Commit(ctx context.Context, c Commit) (Snapshot, error)
-	// Append adds facts other than commits (tags, dataset names ...), durable when it returns.
+	// Append adds facts other than commits (tags, dataset names, holds ...), durable when it returns; those that would change
+	// nothing are left out.
 	Append(ctx context.Context, facts []FactBody) error
 	// State returns the fold of the facts; nil if its Seq is still since.
 	State(ctx context.Context, since uint64) (*State, error)
@@ -46,6 +47,10 @@ type Session interface {
 	// Lock takes a named lock until Unlock or the session's end. Held by another: a *LockedError, or with wait a wait.
 	Lock(ctx context.Context, name, job string, wait bool) error
 	Unlock(ctx context.Context, name string) error
+	// Admin gives the session admin rights, which an append-only store wants for what takes something away: sign is asked
+	// for the signature under each such fact, by the session itself and by what the holder does for it. ErrNotAdmin if sign is
+	// not the store's admin. Without effect on other stores.
+	Admin(ctx context.Context, sign Signer) error
 	// Pin keeps snapshots reachable until the session ends.
 	Pin(ctx context.Context, snapshots []ID) error
 	// Rebuild makes the index anew from the volumes, calling progress now and then.

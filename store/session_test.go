@@ -149,7 +149,7 @@ func packOf(k idKeys, data ...[]byte) (Frame, []ID) {
 	return f, ids
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

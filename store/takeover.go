@@ -34,6 +34,7 @@ type lastingSession struct {
 	way    *way // nil: not found yet, or lost
 	pins   map[ID]struct{}
 	locks  map[string]string // job by name
+	sign   Signer            // admin rights; nil: none
 	closed bool
 }
 
@@ -114,10 +115,17 @@ func (s *lastingSession) adopt(ctx context.Context, w *way) error {
 	if s.bundle != nil && s.bundle.Set() != w.bundle.Set() {
 		return fmt.Errorf("%s: another store is there now: %w", s.dir, ErrConfig)
 	}
-	s.bundle = w.bundle
+	if s.bundle == nil || !s.bundle.Admin() { // one that an admin slot opened here has more than what a holder hands out
+		s.bundle = w.bundle
+	}
 	s.mu.Lock()
-	pins, locks := slices.Collect(maps.Keys(s.pins)), maps.Clone(s.locks)
+	pins, locks, sign := slices.Collect(maps.Keys(s.pins)), maps.Clone(s.locks), s.sign
 	s.mu.Unlock()
+	if sign != nil {
+		if err := w.session.Admin(ctx, sign); err != nil {
+			return fmt.Errorf("admin rights with the new holder: %w", err)
+		}
+	}
 	if len(pins) > 0 {
 		if err := w.session.Pin(ctx, pins); err != nil {
 			return fmt.Errorf("pins with the new holder: %w", err)
@@ -178,6 +186,16 @@ func (s *lastingSession) Commit(ctx context.Context, c Commit) (Snapshot, error)
 // Append implements Session.
 func (s *lastingSession) Append(ctx context.Context, facts []FactBody) error {
 	return s.do(ctx, func(w *way) error { return w.session.Append(ctx, facts) })
+}
+
+// Admin implements Session.
+func (s *lastingSession) Admin(ctx context.Context, sign Signer) error {
+	return s.do(ctx, func(w *way) error {
+		if err := w.session.Admin(ctx, sign); err != nil {
+			return err
+		}
+		return s.note(w, func() { s.sign = sign })
+	})
 }
 
 // State implements Session.

@@ -16,7 +16,7 @@ const codeStore = wire.CodeFirstOwn
 // travelling are the sentinels that reach the other side, known there by their position. On the wire; append only.
 var travelling = [...]error{
 	ErrNoStore, ErrNewerFormat, ErrConfig, ErrNoSpace, ErrWriteFailed, ErrNotFound, ErrExists, fs.ErrNotExist,
-	fs.ErrPermission,
+	fs.ErrPermission, ErrNotAdmin, ErrOnHold, ErrHeldLonger, ErrHoldOver,
 }
 
 // Tags of an error's data. On the wire; append only.
@@ -204,7 +204,10 @@ func storeSnapshot(s wire.Snapshot) Snapshot {
 }
 
 func wireState(st *State) *wire.StatePart {
-	out := &wire.StatePart{Seq: st.Seq, Head: st.Head}
+	out := &wire.StatePart{Seq: st.Seq, Head: st.Head, HoldTime: st.HoldTime, Clock: st.Clock, AppendOnly: st.AppendOnly}
+	for _, r := range st.Refused {
+		out.Refused = append(out.Refused, wire.Refusal(r))
+	}
 	for _, s := range st.Snapshots {
 		out.Snapshots = append(out.Snapshots, wireSnapshot(s))
 	}
@@ -215,7 +218,10 @@ func wireState(st *State) *wire.StatePart {
 }
 
 func storeState(st *wire.StatePart) *State {
-	out := &State{Seq: st.Seq, Head: st.Head}
+	out := &State{Seq: st.Seq, Head: st.Head, HoldTime: st.HoldTime, Clock: st.Clock, AppendOnly: st.AppendOnly}
+	for _, r := range st.Refused {
+		out.Refused = append(out.Refused, Refusal(r))
+	}
 	for _, s := range st.Snapshots {
 		out.Snapshots = append(out.Snapshots, storeSnapshot(s))
 	}

@@ -48,6 +48,8 @@ type Snapshot struct {
 	Partial       bool   // hidden: an interrupted or running backup's
 	Damaged       string // why volumes it names are missing or short; "" when they are not
 	Summary       []byte // what package snapshot wrote beside it (snapshot.Summary)
+
+	Head ID // of the chain when Commit returned; only there
 }
 
 // Dataset is what the facts say of one dataset.
@@ -62,6 +64,19 @@ type State struct {
 	Snapshots []Snapshot // by commit order (Slot); partial and forgotten ones included
 	Datasets  []Dataset  // by number
 	Head      ID         // the newest fact
+
+	HoldTime   time.Time // of the newest fact; for State.Held
+	Clock      time.Time // as it was read for that fact
+	AppendOnly bool      // forgetting and the like need admin rights
+	Refused    []Refusal // the newest attempts without them, oldest first
+}
+
+// Refusal is an attempt to take something away from an append-only store without admin rights.
+type Refusal struct {
+	What     string // for people
+	Job      string // of the session, for people
+	Time     time.Time
+	Attempts uint64 // since the refusal before
 }
 
 // Commit asks for a snapshot to become real.

@@ -32,6 +32,7 @@ type globals struct {
 	store                                  string
 	json, quiet, verbose, noProgress, wait bool
 	unlock                                 secretFlags
+	adminPasswordFile                      string
 }
 
 // newApp returns the command line, reading and writing as told. It never exits: errors come back from Run, and what
@@ -75,7 +76,7 @@ func (p *program) app() *cli.App {
 // commands are all but those that describe the others.
 func (p *program) commands() []*cli.Command {
 	return []*cli.Command{
-		p.initCommand(), p.backupCommand(), p.snapshotsCommand(), p.datasetCommand(), p.tagCommand(),
+		p.initCommand(), p.backupCommand(), p.snapshotsCommand(), p.datasetCommand(), p.tagCommand(), p.holdCommand(),
 		p.lsCommand(), p.catCommand(), p.duCommand(), p.diffCommand(), p.findCommand(), p.versionsCommand(),
 		p.mountCommand(), p.umountCommand(), p.restoreCommand(), p.dumpCommand(),
 		p.verifyCommand(), p.rebuildCommand(), p.statsCommand(), p.keyCommand(), p.versionCommand(),
@@ -106,13 +107,14 @@ func globalFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "verbose", Usage: "say more"},
 		&cli.BoolFlag{Name: "no-progress", Usage: "show no progress"},
 		&cli.BoolFlag{Name: "wait", Usage: "wait for a job that is in the way"},
-	}, unlockFlags()...)
+	}, append(unlockFlags(), adminFlags()...)...)
 }
 
 func (p *program) readGlobals(c *cli.Context) error {
 	p.global = globals{
 		store: c.String("store"), json: c.Bool("json"), quiet: c.Bool("quiet"), verbose: c.Bool("verbose"),
 		noProgress: c.Bool("no-progress"), wait: c.Bool("wait"), unlock: readSecretFlags(c, ""),
+		adminPasswordFile: c.String("admin-password-file"),
 	}
 	if p.global.store == "" {
 		p.global.store = p.env.get("SNAPFS_STORE")

@@ -55,6 +55,7 @@ type backupSummary struct {
 	Suspicious    []unusualObject `json:"suspicious,omitempty"` // why the snapshot has this tag
 	Skipped       bool            `json:"skipped,omitempty"`    // nothing had changed: snapshot is the parent
 	DryRun        bool            `json:"dry_run,omitempty"`
+	Head          *string         `json:"head"` // newest fact of the store then: for verify --head; null when there is no snapshot
 	CommandStatus *int            `json:"command_status,omitempty"`
 }
 
@@ -65,6 +66,7 @@ func newBackupSummary(r *backup.Result, o backupOptions) backupSummary {
 		Bytes: r.Bytes, BytesRead: r.BytesRead, BytesStored: r.BytesStored, Seconds: r.Elapsed.Seconds(), Errors: r.Errors,
 		Skipped: r.Skipped, DryRun: o.DryRun, Suspicious: newUnusualObjects(r.Unusual),
 	}
+	s.Head = optionalID(r.Snapshot.Head)
 	if r.Snapshot.Name != "" {
 		s.Name = &r.Snapshot.Name
 	}
@@ -127,6 +129,9 @@ func (p *program) printBackup(r *backup.Result, o backupOptions) error {
 		}
 	default:
 		p.out.print(p.out.text(backupText(r, o)))
+		if p.global.verbose && r.Snapshot.Head != (store.ID{}) {
+			p.out.printf("head %s\n", r.Snapshot.Head)
+		}
 	}
 	if r.Errors > 0 {
 		return &incompleteError{r.Errors, count(r.Errors, "path", "paths") + " could not be saved"}

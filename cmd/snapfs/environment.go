@@ -9,7 +9,7 @@ import (
 // secretVariables never reach a child process.
 var secretVariables = []string{
 	"SNAPFS_PASSWORD_FILE", "SNAPFS_PASSWORD_COMMAND", "SNAPFS_KEY_FILE", "SNAPFS_IDENTITY_FILE",
-	"SNAPFS_PASSWORD", "SNAPFS_NEW_PASSWORD",
+	"SNAPFS_PASSWORD", "SNAPFS_NEW_PASSWORD", adminPasswordVariable,
 }
 
 // environment is what the process was started with.

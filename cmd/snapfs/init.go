@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -17,6 +18,7 @@ import (
 type initOptions struct {
 	secrets      secretFlags // --new-...
 	noEncryption bool
+	appendOnly   bool
 	chunkAverage int64
 	compression  store.Compression
 }
@@ -27,18 +29,22 @@ func (p *program) initCommand() *cli.Command {
 		Description: about(`
 Makes a store in the directory that --store names, which must be missing or empty. The store is encrypted; what
 unlocks it is a password, asked for twice on the terminal or taken from where the options say, or a key file.
-With --new-key-file and no password the key file is all that unlocks the store: keep a copy of it elsewhere.`,
+With --new-key-file and no password the key file is all that unlocks the store: keep a copy of it elsewhere.
+In a store made with --append-only, forgetting, releasing holds and giving space back need an admin's password. That
+resists mistakes and misuse through snapfs, not somebody who may delete the store's files.`,
 			"snapfs --store /backup/store init",
 			"snapfs --store /backup/store init --new-key-file /root/snapfs.key",
-			"snapfs --store /backup/store init --new-password-command 'pass show backup'"),
+			"snapfs --store /backup/store init --new-password-command 'pass show backup'",
+			"snapfs --store /backup/store init --append-only --admin-password-file /media/stick/admin"),
 		Flags: append(newSecretFlags(),
+			&cli.BoolFlag{Name: "append-only", Usage: "let only admins remove anything, now and ever: --admin-password-file gives the first one's password"},
 			&cli.BoolFlag{Name: "no-encryption", Usage: "let everybody who can read the store's files read what is in it"},
 			&cli.StringFlag{Name: "chunk-average", Usage: "average `SIZE` of the pieces that large files are cut into (default: 512K)"},
 			&cli.StringFlag{Name: "compression", Usage: "`LEVEL`: none, s2, fastest, default or better", Value: string(store.CompressionFastest)},
 		),
 		Action: action(0, 0, func(c *cli.Context, _ []string) error {
 			o := initOptions{
-				secrets: readSecretFlags(c, "new-"), noEncryption: c.Bool("no-encryption"),
+				secrets: readSecretFlags(c, "new-"), noEncryption: c.Bool("no-encryption"), appendOnly: c.Bool("append-only"),
 				compression: store.Compression(c.String("compression")),
 			}
 			if s := c.String("chunk-average"); s != "" {
@@ -64,12 +70,14 @@ const (
 
 func powerOfTwo(n, least, most int64) bool { return n&(n-1) == 0 && least <= n && n <= most }
 
-func (o *initOptions) check() error {
+func (o *initOptions) check(admin string) error {
 	switch {
 	case !slices.Contains(compressions, o.compression):
 		return usagef("unknown compression %q: want none, s2, fastest, default or better", o.compression)
 	case o.chunkAverage != 0 && !powerOfTwo(o.chunkAverage, leastChunkAverage, mostChunkAverage):
 		return usagef("--chunk-average wants a power of two from 16K to 4M")
+	case admin != "" && !o.appendOnly:
+		return usagef("--admin-password-file is for --append-only")
 	case o.secrets.passwordFile != "" && o.secrets.passwordCommand != "":
 		return usagef("give only one of --new-password-file and --new-password-command")
 	}
@@ -77,7 +85,7 @@ func (o *initOptions) check() error {
 }
 
 func (p *program) runInit(ctx context.Context, o initOptions) error {
-	if err := o.check(); err != nil {
+	if err := o.check(p.global.adminPasswordFile); err != nil {
 		return err
 	}
 	dir, err := p.storeDir()
@@ -88,18 +96,22 @@ func (p *program) runInit(ctx context.Context, o initOptions) error {
 		return err
 	}
 	slots, undo, err := p.firstSlots(ctx, o)
+	if err == nil && o.appendOnly {
+		slots, err = p.withAdminSlot(ctx, slots)
+	}
 	if err != nil {
+		undo()
 		return err
 	}
 	err = store.Init(ctx, dir, store.InitOptions{
-		Slots: slots, ChunkAverage: int(o.chunkAverage), Compression: o.compression, Program: programName(),
+		Slots: slots, ChunkAverage: int(o.chunkAverage), Compression: o.compression, AppendOnly: o.appendOnly, Program: programName(),
 	})
 	if err != nil {
 		undo()
 		return err
 	}
 	if p.global.json {
-		return p.out.object(map[string]any{"store": dir, "encrypted": !o.noEncryption})
+		return p.out.object(map[string]any{"store": dir, "encrypted": !o.noEncryption, "append_only": o.appendOnly})
 	}
 	if p.global.quiet {
 		return nil
@@ -108,7 +120,24 @@ func (p *program) runInit(ctx context.Context, o initOptions) error {
 	if o.noEncryption {
 		kind = "a store without encryption"
 	}
+	if o.appendOnly {
+		kind += ", append-only,"
+	}
 	return p.out.printf("made %s in %s\n", kind, p.out.name(dir))
+}
+
+// withAdminSlot adds the first admin's slot. A password that opens another slot as well would make everybody an admin.
+func (p *program) withAdminSlot(ctx context.Context, slots []store.NewKeySlot) ([]store.NewKeySlot, error) {
+	admin, err := p.firstAdminSlot(ctx)
+	if err != nil {
+		return slots, err
+	}
+	for _, s := range slots {
+		if s.Password != nil && bytes.Equal(s.Password, admin.Password) {
+			return slots, usagef("the admin password must be another one than the password")
+		}
+	}
+	return append(slots, admin), nil
 }
 
 // refuseUsed answers before a password is asked for what store.Init would refuse.

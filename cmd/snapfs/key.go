@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -133,6 +134,9 @@ func (p *program) runKeyAdd(ctx context.Context, o slotOptions) error {
 		return err
 	}
 	return p.withStore(ctx, "key add", func(st *store.Store) error {
+		if err := p.adminForSlots(ctx, st, o.role == "admin"); err != nil {
+			return err
+		}
 		return p.withNewSlot(ctx, o, func(n store.NewKeySlot) (store.KeySlot, error) { return st.AddSlot(ctx, n) })
 	})
 }
@@ -142,12 +146,38 @@ func (p *program) runKeyChange(ctx context.Context, id string, o slotOptions) er
 		return err
 	}
 	return p.withStore(ctx, "key change", func(st *store.Store) error {
+		if err := p.adminForSlots(ctx, st, isAdminSlot(st, id)); err != nil {
+			return err
+		}
 		return p.withNewSlot(ctx, o, func(n store.NewKeySlot) (store.KeySlot, error) { return st.ChangeSlot(ctx, id, n) })
 	})
 }
 
 func (p *program) runKeyRemove(ctx context.Context, id string) error {
-	return p.withStore(ctx, "key remove", func(st *store.Store) error { return st.RemoveSlot(ctx, id) })
+	return p.withStore(ctx, "key remove", func(st *store.Store) error {
+		if err := p.adminForSlots(ctx, st, st.AppendOnly() && isAdminSlot(st, id)); err != nil {
+			return err
+		}
+		return st.RemoveSlot(ctx, id)
+	})
+}
+
+// isAdminSlot reports whether a slot is an admin's.
+func isAdminSlot(st *store.Store, id string) bool {
+	slots, err := store.KeySlots(st.Dir())
+	return err == nil && slices.ContainsFunc(slots, func(s store.KeySlot) bool { return s.ID == id && s.Role == "admin" })
+}
+
+// adminForSlots unlocks an admin slot where a change of slots needs that and there is one.
+func (p *program) adminForSlots(ctx context.Context, st *store.Store, needed bool) error {
+	if !needed {
+		return nil
+	}
+	slots, err := store.KeySlots(st.Dir())
+	if err != nil || !slices.ContainsFunc(slots, func(s store.KeySlot) bool { return s.Role == "admin" }) {
+		return err
+	}
+	return p.unlockAdmin(ctx, st)
 }
 
 // withNewSlot collects the secret of a new slot, hands it to make and prints what that gives.

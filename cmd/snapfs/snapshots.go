@@ -51,6 +51,7 @@ type snapshotObject struct {
 	Tags        []string `json:"tags"`
 	Errors      uint64   `json:"errors"`
 	HeldUntil   *string  `json:"held_until"`
+	HeldForever bool     `json:"held_forever"`
 	Damaged     string   `json:"damaged,omitempty"`
 	Program     string   `json:"program"`
 }
@@ -66,10 +67,7 @@ func newSnapshotObject(l snapshot.Listed) snapshotObject {
 		parent := l.Summary.Parent.String()
 		o.Parent = &parent
 	}
-	if !l.HeldUntil.IsZero() {
-		until := jsonTime(l.HeldUntil)
-		o.HeldUntil = &until
-	}
+	o.HeldUntil, o.HeldForever = heldUntil(l.Snapshot), l.HeldForever
 	return o
 }
 
@@ -94,11 +92,17 @@ func (p *program) runSnapshots(ctx context.Context, f snapshot.Filter) error {
 			}
 			return p.out.object(objects)
 		}
-		return p.printSnapshots(list)
+		state, err := st.State(ctx)
+		if err != nil {
+			return err
+		}
+		p.sayHoldClock(state, list)
+		p.sayRefused(state)
+		return p.printSnapshots(state, list)
 	})
 }
 
-func (p *program) printSnapshots(list []snapshot.Listed) error {
+func (p *program) printSnapshots(state *store.State, list []snapshot.Listed) error {
 	if len(list) == 0 {
 		if !p.global.quiet {
 			p.say("no snapshots")
@@ -110,6 +114,9 @@ func (p *program) printSnapshots(list []snapshot.Listed) error {
 		var notes []string
 		if n := l.Summary.Errors; n > 0 {
 			notes = append(notes, count(int64(n), "error", "errors"))
+		}
+		if held := p.heldText(state, l.Snapshot); held != "" {
+			notes = append(notes, held)
 		}
 		if l.Damaged != "" {
 			notes = append(notes, "damaged: "+l.Damaged)

@@ -12,7 +12,12 @@ import (
 )
 
 // Create makes dir, or uses it when it is empty, with a new bundle and its first slots (at least one).
-func Create(dir string, slots []NewSlot) (*Bundle, error) {
+func Create(dir string, slots []NewSlot) (*Bundle, error) { return create(dir, slots, false) }
+
+// CreateAppendOnly is Create for an append-only store; one of the slots must be an admin's.
+func CreateAppendOnly(dir string, slots []NewSlot) (*Bundle, error) { return create(dir, slots, true) }
+
+func create(dir string, slots []NewSlot, appendOnly bool) (*Bundle, error) {
 	if len(slots) == 0 {
 		return nil, fmt.Errorf("%w: a store needs at least one", ErrBadSlot)
 	}
@@ -25,6 +30,12 @@ func Create(dir string, slots []NewSlot) (*Bundle, error) {
 		if n.Role == RoleAdmin && b.admin == nil {
 			b = b.withAdmin()
 		}
+	}
+	switch {
+	case appendOnly && b.admin == nil:
+		return nil, fmt.Errorf("%w: an append-only store needs an admin slot", ErrBadSlot)
+	case appendOnly:
+		b.appendOnly()
 	}
 	d := keyDir{dir}
 	if err := d.make(); err != nil {
@@ -159,8 +170,12 @@ func (b *Bundle) writable(dir string) (d keyDir, unlock func(), err error) {
 }
 
 // firstAdmin gives the store admin keys if it has no admin slot. Keys that a crash left without a slot are
-// of no use to anybody, so they are replaced.
+// of no use to anybody, so they are replaced; not so those of an append-only store: taking its admin slots away must not
+// make anybody an admin.
 func (d keyDir) firstAdmin(b *Bundle) (*Bundle, error) {
+	if b.AppendOnly() != nil {
+		return nil, ErrNotAdmin
+	}
 	slots, err := d.slots()
 	if err != nil {
 		return nil, err

@@ -68,6 +68,8 @@ byte, set, number (4 bytes; 0 for the admin part) and "keys" or "admin". A reade
 	mac                small files
 	admin-sign-public  Ed25519 public key that belongs to the admin part's sign
 	sign               (admin part) Ed25519 seed
+	append-only        in append-only stores: the value of admin-sign-public when the store was made. It marks the store,
+	                   never changes, and is the key that signatures of facts are checked with (package store)
 
 # Subkeys
 

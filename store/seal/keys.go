@@ -17,6 +17,7 @@ const (
 
 	keyAdminPublic = "admin-sign-public" // Ed25519 public key of the admin part, there once an admin slot was made
 	keyAdminSign   = "sign"              // in the admin part: Ed25519 seed
+	keyAppendOnly  = "append-only"       // there in append-only stores: the public key that counts
 )
 
 // keyNames are the keys every bundle of this version has.

@@ -33,13 +33,18 @@ func Open(ctx context.Context, dir string, unlock Unlocker) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
+	return d.openWith(ctx, slots, unlock)
+}
+
+// openWith unlocks the newest bundle with one of the slots given.
+func (d keyDir) openWith(ctx context.Context, slots []*slotFile, unlock Unlocker) (*Bundle, error) {
 	slot, payload, err := unwrap(ctx, slots, unlock)
 	if err != nil {
-		return nil, fmt.Errorf("keys in %s: %w", dir, err)
+		return nil, fmt.Errorf("keys in %s: %w", d.path, err)
 	}
 	b, err := d.openBundle(slot, payload)
 	if err != nil {
-		return nil, fmt.Errorf("keys in %s: %w", dir, err)
+		return nil, fmt.Errorf("keys in %s: %w", d.path, err)
 	}
 	return b, nil
 }

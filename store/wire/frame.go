@@ -8,7 +8,7 @@ import (
 
 // Version of the protocol: peers of different majors refuse each other.
 const (
-	VersionMajor = 1
+	VersionMajor = 2
 	VersionMinor = 0
 )
 

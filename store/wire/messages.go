@@ -12,7 +12,7 @@ const (
 	MethodPut     Method = 3  // Put -> Number: bytes the volume grew by
 	MethodLocate  Method = 4  // IDs -> Places
 	MethodRead    Method = 5  // Read -> the bytes themselves
-	MethodCommit  Method = 6  // Commit -> Snapshot
+	MethodCommit  Method = 6  // Commit -> Committed
 	MethodAppend  Method = 7  // Facts -> Empty
 	MethodState   Method = 8  // Number: since -> StatePart events, Flags: one that is false when nothing is newer
 	MethodWait    Method = 9  // Number: since -> Empty
@@ -23,8 +23,10 @@ const (
 	MethodStats   Method = 14 // Empty -> Stats
 	MethodBye     Method = 15 // Empty -> Empty: the session ends, its pins and locks are gone
 	MethodVerify  Method = 17 // VerifyOptions -> VerifyEvent events, VerifySummary
+	MethodAdmin   Method = 20 // Empty -> SignPart events, until cancelled: the session has admin rights meanwhile
 	MethodDamaged Method = 21 // Damaged -> IDs events if Ask, Empty
 	MethodVolumes Method = 22 // Empty -> Volumes
+	MethodSign    Method = 23 // Signature -> Empty: answers what MethodAdmin asked for
 )
 
 // Hello begins a session, or goes on with one after its holder ended.
@@ -136,6 +138,44 @@ func (m *Commit) code(c *coder) {
 	c.strings(&m.Tags)
 	c.bytes(&m.Summary)
 	c.bool(&m.Partial)
+}
+
+// Committed answers Commit.
+type Committed struct {
+	Snapshot Snapshot
+	Head     [32]byte // the newest fact then
+}
+
+func (m *Committed) code(c *coder) {
+	m.Snapshot.code(c)
+	c.array32(&m.Head)
+}
+
+// SignPart asks for the signature under a message, which is what the parts with the same ticket have, in order. Ticket 0
+// asks for nothing: the session has admin rights from then on.
+type SignPart struct {
+	Ticket uint64
+	More   bool // another part follows
+	Data   []byte
+}
+
+func (m *SignPart) code(c *coder) {
+	c.u64(&m.Ticket)
+	c.bool(&m.More)
+	c.rest(&m.Data)
+}
+
+// Signature answers a SignPart.
+type Signature struct {
+	Ticket    uint64
+	Refused   bool // there is none
+	Signature []byte
+}
+
+func (m *Signature) code(c *coder) {
+	c.u64(&m.Ticket)
+	c.bool(&m.Refused)
+	c.rest(&m.Signature)
 }
 
 // Facts carries bodies of facts, each encoded as its kind has it.

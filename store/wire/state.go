@@ -52,6 +52,18 @@ type StatePart struct {
 	Head      [32]byte
 	Snapshots []Snapshot
 	Datasets  []Dataset
+
+	HoldTime   time.Time
+	Clock      time.Time
+	AppendOnly bool
+	Refused    []Refusal
+}
+
+// Refusal is an attempt to do what needs admin rights without them.
+type Refusal struct {
+	What, Job string
+	Time      time.Time
+	Attempts  uint64
 }
 
 func (m *StatePart) code(c *coder) {
@@ -62,6 +74,15 @@ func (m *StatePart) code(c *coder) {
 		c.u32(&d.Number)
 		c.string(&d.Name)
 	})
+	c.time(&m.HoldTime)
+	c.time(&m.Clock)
+	c.bool(&m.AppendOnly)
+	list(c, &m.Refused, 28, func(r *Refusal) {
+		c.string(&r.What)
+		c.string(&r.Job)
+		c.time(&r.Time)
+		c.u64(&r.Attempts)
+	})
 }
 
 // statePartSize is about how large the parts become that Split makes.
@@ -69,9 +90,12 @@ const statePartSize = 512 << 10
 
 // Split calls emit with pieces of m that are fit to be sent, in order; one at least.
 func (m *StatePart) Split(emit func(*StatePart) error) error {
-	snapshots, datasets := m.Snapshots, m.Datasets
+	snapshots, datasets, refused := m.Snapshots, m.Datasets, m.Refused
 	for {
-		part := &StatePart{Seq: m.Seq, Head: m.Head}
+		part := &StatePart{
+			Seq: m.Seq, Head: m.Head, HoldTime: m.HoldTime, Clock: m.Clock, AppendOnly: m.AppendOnly, Refused: refused,
+		}
+		refused = nil // there are never many
 		n, size := 0, 0
 		for ; n < len(datasets) && size < statePartSize; n++ {
 			size += 8 + len(datasets[n].Name)
@@ -102,6 +126,8 @@ func (m *Snapshot) size() int {
 // Join appends the lists of part, the next that came.
 func (m *StatePart) Join(part *StatePart) {
 	m.Seq, m.Head = part.Seq, part.Head
+	m.HoldTime, m.Clock, m.AppendOnly = part.HoldTime, part.Clock, part.AppendOnly
+	m.Refused = append(m.Refused, part.Refused...)
 	m.Snapshots = append(m.Snapshots, part.Snapshots...)
 	m.Datasets = append(m.Datasets, part.Datasets...)
 }
