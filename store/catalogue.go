@@ -23,6 +23,7 @@ type volumeState struct {
 	indexed int64 // watermark: every frame below is in the index
 	blobs   int64
 	raw     int64 // plaintext bytes of its blobs
+	parity  int64 // bytes of its parity frames
 	sealed  bool
 	missing bool // named by the catalogue, not on disk
 	dropped bool // by a fact: never to be used again
@@ -37,7 +38,7 @@ func (v *volumeState) live(p shortPlace) bool {
 func (v *volumeState) encode() []byte {
 	b := binary.AppendUvarint(nil, uint64(v.number))
 	b = append(b, byte(v.kind), bit(v.sealed), bit(v.dropped))
-	for _, n := range []int64{v.seen, v.indexed, v.blobs, v.raw} {
+	for _, n := range []int64{v.seen, v.indexed, v.blobs, v.raw, v.parity} {
 		b = binary.AppendUvarint(b, uint64(n))
 	}
 	return b
@@ -58,7 +59,7 @@ func parseVolumeState(id volume.ID, b []byte) (*volumeState, error) {
 	}
 	v := &volumeState{id: id, number: uint32(number), kind: volume.Kind(b[n]), sealed: b[n+1] == 1, dropped: b[n+2] == 1}
 	b = b[n+3:]
-	for _, p := range []*int64{&v.seen, &v.indexed, &v.blobs, &v.raw} {
+	for _, p := range []*int64{&v.seen, &v.indexed, &v.blobs, &v.raw, &v.parity} {
 		u, n := binary.Uvarint(b)
 		if n <= 0 {
 			return nil, bad

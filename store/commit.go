@@ -124,7 +124,7 @@ func (e *engine) saveFold() error {
 	e.mu.Lock()
 	var record []byte
 	if v := e.journal; v != nil {
-		v.size = v.w.Synced()
+		v.size, v.parity = v.w.Synced(), v.w.ParityBytes()
 		v.indexed, v.seen = v.size, v.size
 		record = v.encode()
 	}

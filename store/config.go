@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"snapfs/store/seal"
+	"snapfs/store/volume"
 )
 
 // Names below the store's directory. On disk; append only.
@@ -45,6 +46,7 @@ type config struct {
 	Program       string      `json:"program"`
 	ChunkAverage  int         `json:"chunk_average"` // bytes
 	Compression   Compression `json:"compression"`
+	Parity        *int        `json:"parity,omitempty"` // percent; missing in stores of the first release: the default
 	FeaturesRead  []string    `json:"features_read"`
 	FeaturesWrite []string    `json:"features_write"`
 	MAC           string      `json:"mac,omitempty"` // keyed BLAKE3 of this object without the field
@@ -79,8 +81,20 @@ func newConfig(o InitOptions, now time.Time) (config, error) {
 	if c.Compression == "" {
 		c.Compression = CompressionFastest
 	}
+	percent := max(o.Parity, 0)
+	if o.Parity == 0 {
+		percent = DefaultParity
+	}
+	c.Parity = &percent
 	return c, c.check()
 }
+
+// Parity in percent of what is stored.
+const (
+	DefaultParity = 3
+	MaxParity     = volume.MaxParity
+	NoParity      = -1 // for InitOptions
+)
 
 // maxChunk is the largest chunk under any setting: four times the largest average. A message of package wire has to carry it.
 const maxChunk = 16 << 20
@@ -93,7 +107,18 @@ func (c config) check() error {
 	if _, err := c.Compression.level(); err != nil {
 		return err
 	}
+	if p := c.parity(); p < 0 || p > MaxParity {
+		return fmt.Errorf("parity of %d percent: want 0 to %d", p, MaxParity)
+	}
 	return nil
+}
+
+// parity is what new volumes get, in percent.
+func (c config) parity() int {
+	if c.Parity == nil {
+		return DefaultParity
+	}
+	return *c.Parity
 }
 
 // encode gives the file's bytes, with the MAC under the bundle's key.

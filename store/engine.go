@@ -351,6 +351,7 @@ func (e *engine) sealVolume(v *openVolume) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	v.size, v.sealed = v.w.Synced(), err == nil
+	v.parity = v.w.ParityBytes()
 	e.noteClosed(v)
 	return v.sealed
 }
@@ -382,6 +383,7 @@ func (e *engine) indexQueue(v *openVolume, queue []queuedBlob, mark int64, seale
 		v.indexed = v.size
 	}
 	v.seen = v.indexed
+	v.parity = v.w.ParityBytes()
 	v.blobs += int64(len(queue))
 	v.raw += raw
 	for _, q := range queue {

@@ -36,6 +36,7 @@ type InitOptions struct {
 	ChunkAverage int            // bytes; 0 means 512 KiB
 	Compression  Compression    // zero means fastest
 	AppendOnly   bool           // nothing is removed without admin rights, for ever; needs an admin slot
+	Parity       int            // percent of what is stored, at most MaxParity; 0 means DefaultParity, NoParity none
 	Program      string         // version that made it
 }
 

@@ -145,6 +145,9 @@ func (e *engine) rebuild(progress func(RebuildProgress)) error {
 func (e *engine) stats() (Stats, error) {
 	st := Stats{StoreID: e.config.ID, Created: e.config.Created, Encrypted: !e.bundle.Clear()}
 	e.mu.Lock()
+	for _, v := range e.current {
+		v.parity = v.w.ParityBytes()
+	}
 	for _, v := range e.volumes.byID {
 		if !v.missing && !v.dropped {
 			st.add(v)

@@ -67,7 +67,7 @@ func (e *engine) compare(cat *catalogue, disk map[volume.ID]int64, all bool) ([]
 			continue
 		}
 		if all {
-			v.indexed, v.seen, v.blobs, v.raw, v.sealed = 0, 0, 0, 0, false
+			v.indexed, v.seen, v.blobs, v.raw, v.parity, v.sealed = 0, 0, 0, 0, 0, false
 		}
 		if v.size != v.seen {
 			todo = append(todo, v)
@@ -163,7 +163,7 @@ func (in *volumeIndexer) run() error {
 	sealed, err := in.fromContents()
 	if err != nil {
 		in.e.log.Warn("contents table is damaged, reading the whole volume", "volume", in.v.id, "err", err)
-		in.v.indexed, in.v.blobs, in.v.raw = 0, 0, 0
+		in.v.indexed, in.v.blobs, in.v.raw, in.v.parity = 0, 0, 0, 0
 	}
 	end := in.v.size
 	if !sealed {
@@ -197,7 +197,11 @@ func (in *volumeIndexer) fromContents() (sealed bool, err error) {
 		return false, fmt.Errorf("trailer of volume %s", trailer.Volume)
 	}
 	from := in.v.indexed
+	in.v.parity = 0
 	err = volume.ReadContents(in.file, trailer, in.aead, func(f volume.FrameInfo) error {
+		if f.Kind == volume.FrameParity {
+			in.v.parity += int64(f.Stored)
+		}
 		switch {
 		case f.Offset < from:
 			return nil
@@ -212,7 +216,21 @@ func (in *volumeIndexer) fromContents() (sealed bool, err error) {
 		}
 		return nil
 	})
+	if err == nil {
+		err = in.lastParity(trailer)
+	}
 	return err == nil, err
+}
+
+// lastParity counts the parity behind the contents table, which does not list it.
+func (in *volumeIndexer) lastParity(t volume.Trailer) error {
+	_, _, err := volume.Scan(in.file, t.Contents, t.Size, in.v.id, func(_ int64, h volume.Header) error {
+		if h.Kind == volume.FrameParity {
+			in.v.parity += int64(h.Stored())
+		}
+		return nil
+	})
+	return err
 }
 
 // fromFrames reads an unsealed volume frame by frame, having made sure that what it reads is on stable storage.
@@ -245,6 +263,8 @@ func (in *volumeIndexer) addFrame(offset int64, h volume.Header, stored []byte) 
 			return nil
 		}
 		return in.addBlobs(offset, h.Stored(), pack.Blobs)
+	case volume.FrameParity:
+		in.v.parity += int64(h.Stored())
 	}
 	return nil
 }

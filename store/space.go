@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+
+	"snapfs/store/volume"
 )
 
 // Badger maps its files: on a full disk it does not return an error, the process is killed by SIGBUS. So nobody writes
@@ -27,8 +29,11 @@ func (r reserve) index() int64 { return 3 * r.memtable }
 // open is what must be free to open the index on disk: below it, it lives in memory for this run.
 func (r reserve) open() int64 { return 5 * r.memtable / 2 }
 
-// enoughSpace refuses to begin another frame on a nearly full disk.
-func (e *engine) enoughSpace() error { return e.atLeast(e.reserve.volumes()) }
+// enoughSpace refuses to begin another frame on a nearly full disk: volumes that are open must still find room for their
+// parity, those of data and metadata at the same time.
+func (e *engine) enoughSpace() error {
+	return e.atLeast(max(e.reserve.volumes(), 2*volume.ParitySpace(e.config.parity())+1<<20))
+}
 
 // enoughIndexSpace refuses to write to the index on a nearly full disk.
 func (e *engine) enoughIndexSpace() error {

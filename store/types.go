@@ -97,7 +97,7 @@ type Stats struct {
 	DataBytes    int64
 	MetaBytes    int64
 	JournalBytes int64
-	ParityBytes  int64
+	ParityBytes  int64 // of the three before
 	IndexBytes   int64
 	Blobs        int64
 	RawBytes     int64 // plaintext of all blobs
@@ -114,6 +114,7 @@ func (st *Stats) add(v *volumeState) {
 	st.Bytes += v.size
 	st.Blobs += v.blobs
 	st.RawBytes += v.raw
+	st.ParityBytes += v.parity
 	switch v.kind {
 	case volume.Data:
 		st.DataBytes += v.size

@@ -31,6 +31,7 @@ type statsObject struct {
 	DataBytes     int64  `json:"data_bytes"`
 	MetadataBytes int64  `json:"metadata_bytes"`
 	JournalBytes  int64  `json:"journal_bytes"`
+	ParityBytes   int64  `json:"parity_bytes"` // of the three before
 	IndexBytes    int64  `json:"index_bytes"`
 	Blobs         int64  `json:"blobs"`
 	RawBytes      int64  `json:"raw_bytes"`
@@ -45,7 +46,7 @@ func (p *program) runStats(ctx context.Context) error {
 		if p.global.json {
 			return p.out.object(statsObject{
 				st.Dir(), s.StoreID, jsonTime(s.Created), s.Encrypted, s.KeySlots, s.Datasets, s.Snapshots, s.Volumes, s.Bytes,
-				s.DataBytes, s.MetaBytes, s.JournalBytes, s.IndexBytes, s.Blobs, s.RawBytes,
+				s.DataBytes, s.MetaBytes, s.JournalBytes, s.ParityBytes, s.IndexBytes, s.Blobs, s.RawBytes,
 			})
 		}
 		return p.printStats(st.Dir(), s)
@@ -68,6 +69,7 @@ func (p *program) printStats(dir string, s store.Stats) error {
 		{"contents", formatSize(s.RawBytes) + " in " + count(s.Blobs, "blob", "blobs") + ratio},
 		{"stored", fmt.Sprintf("%s in %s: data %s, metadata %s, journal %s", formatSize(s.Bytes), count(int64(s.Volumes), "volume", "volumes"),
 			formatSize(s.DataBytes), formatSize(s.MetaBytes), formatSize(s.JournalBytes))},
+		{"parity", formatSize(s.ParityBytes) + " of it" + share(s.ParityBytes, s.Bytes)},
 		{"index", formatSize(s.IndexBytes) + ", can be rebuilt"},
 	} {
 		if err := p.out.printf("%-9s %s\n", line[0], line[1]); err != nil {
@@ -75,4 +77,12 @@ func (p *program) printStats(dir string, s store.Stats) error {
 		}
 	}
 	return nil
+}
+
+// share says what part of the whole that is.
+func share(n, of int64) string {
+	if n == 0 || of == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %.1f %%", 100*float64(n)/float64(of))
 }

@@ -38,6 +38,16 @@ func rowsFor(percent int) int {
 	return max(1, (min(percent, MaxParity)*fullData+50)/100)
 }
 
+// ParitySpace is how much room the parity of a span takes at most, at so many percent.
+func ParitySpace(percent int) int64 {
+	rows := rowsFor(percent)
+	if rows == 0 {
+		return 0
+	}
+	s := paritySet{geometry: fullGeometry(0, rows), trailer: make([]byte, TrailerSize)}
+	return s.size()
+}
+
 // geometry is how a span is cut into blocks and groups. Block i is number i/groups of group i%groups, so the span is
 // also a row of data stripes, each as long as one row of parity.
 type geometry struct {
