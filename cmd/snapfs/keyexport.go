@@ -16,10 +16,10 @@ func (p *program) keyExportCommand() *cli.Command {
 	return &cli.Command{
 		Name: "export", Usage: "print the key slots and the sealed keys as words, to be kept elsewhere",
 		Description: about(`
-A store whose directory keys is lost is lost, whoever knows the password. The sheet printed replaces it: numbered lines of words, each
-with a word that checks it, that 'snapfs key import' takes from a file or typed in again. It needs no password and is worth nothing
-without one (or a key file or identity), except for a store without encryption: keep that one secret. Print it anew after slots
-have been added or changed.`,
+A store whose directory keys is lost is lost, whoever knows the password. The sheet printed replaces it: numbered
+lines of words, each with a word that checks it, that 'snapfs key import' takes from a file or typed in again. It
+needs no password and is worth nothing without one (or a key file or identity), except for a store without
+encryption: keep that one secret. Print it anew after slots have been added or changed.`,
 			"snapfs key export > /mnt/stick/store-keys.txt", "snapfs key export | lp"),
 		Action: action(0, 0, func(*cli.Context, []string) error { return p.runKeyExport() }),
 	}
@@ -60,8 +60,8 @@ func (p *program) sheetHead(slots []store.KeySlot) string {
 	}
 	b.WriteString(`
 If the directory 'keys' of the store is lost: snapfs --store DIR key import FILE
-FILE holds the lines below, typed in again, with their numbers. The first four letters of a word are enough. The last word of each
-line checks it, so a mistake is found in its line.
+FILE holds the lines below, typed in again, with their numbers. The first four letters of a word are enough. The last
+word of each line checks it, so a mistake is found in its line.
 
 `)
 	return b.String()
@@ -71,9 +71,9 @@ func (p *program) keyImportCommand() *cli.Command {
 	return &cli.Command{
 		Name: "import", ArgsUsage: "[FILE]", Usage: "put back what export printed",
 		Description: about(`
-Reads FILE, or stdin: a sheet as it was printed, or its numbered lines typed in again. Mistakes are told with their line and the words that
-could be meant; nothing is written then. Slots that are there stay. Keys of another store are refused. If nothing but the directory 'volumes' is left
-of the store, 'snapfs rebuild' goes next.`,
+Reads FILE, or stdin: a sheet as it was printed, or its numbered lines typed in again. Mistakes are told with their
+line and the words that could be meant; nothing is written then. Slots that are there stay. Keys of another store
+are refused. If nothing but the directory 'volumes' is left of the store, 'snapfs rebuild' goes next.`,
 			"snapfs key import /mnt/stick/store-keys.txt", "snapfs key import < typed.txt"),
 		Action: action(0, 1, func(_ *cli.Context, args []string) error {
 			if len(args) == 0 {
