@@ -87,6 +87,13 @@ func candidateHints(err error) []string {
 		}
 		return []string{"did you mean " + strings.Join(unknown.Candidates, ", ") + "?"}
 	}
+	var forgotten *snapshot.ForgottenError
+	if errors.As(err, &forgotten) {
+		return []string{"'snapfs unforget " + forgotten.Ref + "' brings it back"}
+	}
+	if as[*snapshot.InexactError](err) {
+		return []string{"'snapfs snapshots' and 'snapfs snapshots --forgotten' show both"}
+	}
 	var ambiguous *snapshot.AmbiguousError
 	if errors.As(err, &ambiguous) {
 		var list []string

@@ -15,13 +15,14 @@ import (
 func (p *program) snapshotsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "snapshots", Usage: "list snapshots, oldest first",
-		Description: about("The names in the second column are what other commands take as SNAP.",
-			"snapfs snapshots", "snapfs snapshots --dataset etc --last 5", "snapfs snapshots --tag weekly --json"),
+		Description: about("The names in the second column are what other commands take as SNAP. --forgotten lists what 'snapfs unforget' can bring back.",
+			"snapfs snapshots", "snapfs snapshots --dataset etc --last 5", "snapfs snapshots --tag weekly --json", "snapfs snapshots --forgotten"),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "dataset", Usage: "only snapshots of dataset `D`"},
 			&cli.StringFlag{Name: "tag", Usage: "only snapshots with tag `T`"},
 			&cli.StringFlag{Name: "host", Usage: "only snapshots of host `H`"},
 			&cli.IntFlag{Name: "last", Usage: "only the newest `N` of these"},
+			&cli.BoolFlag{Name: "forgotten", Usage: "the snapshots that are forgotten and not yet pruned"},
 		},
 		Action: action(0, 0, func(c *cli.Context, _ []string) error {
 			if c.IsSet("last") && c.Int("last") < 1 {
@@ -29,6 +30,7 @@ func (p *program) snapshotsCommand() *cli.Command {
 			}
 			return p.runSnapshots(c.Context, snapshot.Filter{
 				Dataset: c.String("dataset"), Tag: c.String("tag"), Host: c.String("host"), Last: c.Int("last"),
+				Forgotten: c.Bool("forgotten"),
 			})
 		}),
 	}
@@ -53,12 +55,13 @@ type snapshotObject struct {
 	HeldUntil   *string  `json:"held_until"`
 	HeldForever bool     `json:"held_forever"`
 	Damaged     string   `json:"damaged,omitempty"`
+	Forgotten   bool     `json:"forgotten,omitempty"`
 	Program     string   `json:"program"`
 }
 
 func newSnapshotObject(l snapshot.Listed) snapshotObject {
 	o := snapshotObject{
-		ID: l.ID.String(), Name: l.Name, Dataset: l.Dataset, Time: jsonTime(l.Start), Tags: orEmpty(l.Tags), Damaged: l.Damaged,
+		ID: l.ID.String(), Name: l.Name, Dataset: l.Dataset, Time: jsonTime(l.Start), Tags: orEmpty(l.Tags), Damaged: l.Damaged, Forgotten: l.Forgotten,
 		Host: l.Summary.Host, User: l.Summary.User, End: jsonTime(l.Summary.End), Paths: orEmpty(l.Summary.Paths),
 		Entries: l.Summary.Entries, Bytes: l.Summary.Bytes, BytesStored: l.Summary.BytesStored, Errors: l.Summary.Errors,
 		Program: l.Summary.Program,
@@ -95,6 +98,10 @@ func (p *program) runSnapshots(ctx context.Context, f snapshot.Filter) error {
 		state, err := st.State(ctx)
 		if err != nil {
 			return err
+		}
+		if len(list) == 0 && f.Forgotten && !p.global.quiet {
+			p.say("no forgotten snapshots")
+			return nil
 		}
 		p.sayHoldClock(state, list)
 		p.sayRefused(state)
