@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,6 +50,7 @@ func setupScript(env *testscript.Env) error {
 	for _, v := range vars {
 		env.Setenv(v[0], v[1])
 	}
+	env.Defer(func() { unguard(env.WorkDir) })
 	env.Defer(func() {
 		for _, left := range box.leftovers() {
 			env.T().Log("left behind: " + left)
@@ -218,4 +220,14 @@ func same(ts *testscript.TestScript, neg bool, args []string) {
 	if (len(out) == 0) == neg {
 		ts.Fatalf("rsync: %s", out)
 	}
+}
+
+// unguard clears the immutable flags of held volumes, which would keep the work directory from being removed.
+func unguard(dir string) {
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && filepath.Base(filepath.Dir(path)) == "volumes" {
+			_ = exec.Command("chattr", "-i", path).Run()
+		}
+		return nil
+	})
 }

@@ -24,6 +24,7 @@ func unlockAdminTest(context.Context, []seal.Info) (seal.Secret, error) {
 func newAppendOnly(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "store")
+	unguardAtEnd(t, dir)
 	must(t, Init(t.Context(), dir, InitOptions{
 		Slots: []seal.NewSlot{{KeyFile: testKey}, {KeyFile: adminKey, Role: seal.RoleAdmin}}, AppendOnly: true, Program: "test",
 	}))

@@ -34,6 +34,8 @@ type engine struct {
 	journal  *openVolume
 	fold     *fold
 
+	guardMu sync.Mutex // serialises guardHeld
+
 	refusedAt time.Time // when a refused attempt was recorded last
 	refusals  uint64    // refused since then; with refusedAt guarded by commitMu
 
@@ -63,6 +65,7 @@ type engine struct {
 	unlocked chan struct{} // closed when a lock is given back
 	sessions map[*localSession]struct{}
 	closed   bool
+	guarded  map[uint32]bool // volumes with held snapshots, by number, as guardHeld found them
 }
 
 // pendingBlob is a blob that is written but not yet in the index.
@@ -338,7 +341,14 @@ func (e *engine) flushVolume(v *openVolume, closing bool) error {
 	if !closing {
 		return nil
 	}
-	return v.w.Close()
+	err := v.w.Close()
+	e.mu.Lock()
+	guarded := sealed && e.guarded[v.number]
+	e.mu.Unlock()
+	if err == nil && guarded {
+		err = e.guard(v.id)
+	}
+	return err
 }
 
 // sealVolume ends a volume whose frames are synced. If that fails (a full disk) it stays as a crash would leave it:

@@ -25,6 +25,8 @@ type Files interface {
 	SyncDir(path string) error
 	// Remove deletes a file.
 	Remove(path string) error
+	// SetImmutable sets or clears the immutable flag of a file; was says what it was. That it cannot be set is no error.
+	SetImmutable(path string, on bool) (was bool, err error)
 	// Space is the number of bytes that may still be written below path, and the size of its file system.
 	Space(path string) (free, total int64, err error)
 }

@@ -46,7 +46,7 @@ func TestHoldClock(t *testing.T) {
 // clockedStore is a store whose clock a test sets.
 func clockedStore(t *testing.T, dir string, now *time.Time) *Store {
 	t.Helper()
-	st, err := Open(t.Context(), dir, Options{Unlock: unlockTest, Job: "test", Now: func() time.Time { return *now }})
+	st, err := Open(t.Context(), dir, Options{Unlock: unlockTest, Job: "test", References: testReferences, Now: func() time.Time { return *now }})
 	must(t, err)
 	return st
 }

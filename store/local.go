@@ -133,8 +133,15 @@ func (s *localSession) Append(ctx context.Context, facts []FactBody) error {
 	if errors.Is(err, ErrNotAdmin) {
 		s.e.recordRefusal(s, factNames(facts))
 	}
+	if err == nil && slices.ContainsFunc(facts, isHold) {
+		if guardErr := s.e.guardHeld(ctx); guardErr != nil {
+			s.e.log.Warn("held volumes not guarded", "err", guardErr)
+		}
+	}
 	return err
 }
+
+func isHold(f FactBody) bool { return f.Kind() == FactHold || f.Kind() == FactRelease }
 
 // factNames says for people what facts would do.
 func factNames(facts []FactBody) string {

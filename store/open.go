@@ -174,7 +174,7 @@ func openEngine(ctx context.Context, dir string, o Options, bundle *seal.Bundle,
 		dir: dir, files: files, log: o.Log, now: o.Now, program: o.Program, lock: lock, limit: volumeLimit, frozen: frozen,
 		bundle: bundle, references: o.References,
 		fold: newFold(), current: map[volume.Kind]*openVolume{}, pending: map[ID]pendingBlob{},
-		changed: make(chan struct{}), locks: map[string]namedLock{}, unlocked: make(chan struct{}),
+		changed: make(chan struct{}), guarded: map[uint32]bool{}, locks: map[string]namedLock{}, unlocked: make(chan struct{}),
 		sessions: map[*localSession]struct{}{}, state: &State{}, damage: newDamage(), verified: map[volume.ID]time.Time{},
 	}
 	if err := e.start(ctx, o.Unlock); err != nil {

@@ -24,11 +24,22 @@ func unlockTest(context.Context, []seal.Info) (seal.Secret, error) {
 func newStore(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "store")
+	unguardAtEnd(t, dir)
 	err := Init(t.Context(), dir, InitOptions{Slots: []seal.NewSlot{{KeyFile: testKey}}, Program: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// unguardAtEnd makes the files of a store removable when the test ends.
+func unguardAtEnd(t testing.TB, dir string) {
+	t.Cleanup(func() {
+		names, _ := filepath.Glob(filepath.Join(dir, volumesName, "*"))
+		for _, name := range names {
+			_, _ = setImmutable(name, false)
+		}
+	})
 }
 
 func openStore(t testing.TB, dir string) *Store {

@@ -1,0 +1,212 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"snapfs/store/volume"
+)
+
+// Sealed volumes that hold something held get the immutable flag of the file system, where it has one and root holds the
+// store: then not even root removes or changes them by accident.
+
+// setImmutable sets or clears the flag of a file; was says what it was before. Where it cannot be set, nothing is said.
+func setImmutable(path string, on bool) (was bool, err error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	flags, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
+	if err != nil {
+		return false, nil // not on this file system
+	}
+	was = flags&unix.STATX_ATTR_IMMUTABLE != 0 // the same bit as FS_IMMUTABLE_FL
+	if was == on {
+		return was, nil
+	}
+	err = unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(flags^unix.STATX_ATTR_IMMUTABLE))
+	if err != nil && on {
+		return false, nil // not on this file system, or not by this user
+	}
+	if err != nil {
+		return was, &fs.PathError{Op: "clear immutable flag of", Path: path, Err: err}
+	}
+	return was, nil
+}
+
+// SetImmutable implements Files.
+func (f osFiles) SetImmutable(path string, on bool) (was bool, err error) {
+	return setImmutable(path, on)
+}
+
+// guard sets the flag of a volume that takes no more frames.
+func (e *engine) guard(id volume.ID) error {
+	_, err := e.files.SetImmutable(volumePath(e.dir, id), true)
+	return ignoreMissing(err)
+}
+
+// unguard clears a volume's flag and tells whether it was set. An error means that the volume cannot be removed: only
+// root clears flags.
+func (e *engine) unguard(id volume.ID) (was bool, err error) {
+	was, err = e.files.SetImmutable(volumePath(e.dir, id), false)
+	return was, ignoreMissing(err)
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// removeVolume deletes a volume's file, which may be gone already, whether it is guarded or not. A fact must have said so,
+// and the index no longer name it; what replaces a guarded volume must be guarded before.
+func (e *engine) removeVolume(id volume.ID) error {
+	if _, err := e.unguard(id); err != nil {
+		return fmt.Errorf("volume %s: %w", id, err)
+	}
+	if err := ignoreMissing(e.files.Remove(volumePath(e.dir, id))); err != nil {
+		return fmt.Errorf("volume %s: %w", id, err)
+	}
+	return e.files.SyncDir(filepath.Join(e.dir, volumesName))
+}
+
+// isGuarded reports whether a volume's file has the flag.
+func (e *engine) isGuarded(id volume.ID) bool {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, volumePath(e.dir, id), unix.AT_SYMLINK_NOFOLLOW, 0, &st)
+	return err == nil && st.Attributes&unix.STATX_ATTR_IMMUTABLE != 0
+}
+
+// inheritGuard guards sealed volumes that are to replace others if one of those is guarded: before these are removed.
+func (e *engine) inheritGuard(old, replacing []volume.ID) error {
+	if !slices.ContainsFunc(old, e.isGuarded) {
+		return nil
+	}
+	for _, id := range replacing {
+		if err := e.guard(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// guardHeld sets the flag of every sealed volume that holds something held, and clears that of all others. Those that
+// this process still writes are guarded when they are sealed.
+func (e *engine) guardHeld(ctx context.Context) error {
+	if e.frozen || e.references == nil {
+		return nil
+	}
+	e.guardMu.Lock()
+	defer e.guardMu.Unlock()
+	held, err := e.heldVolumes(ctx)
+	if err != nil {
+		return fmt.Errorf("volumes with held snapshots: %w", err)
+	}
+	e.mu.Lock()
+	e.guarded = held
+	var on, off []volume.ID
+	for id, v := range e.volumes.byID {
+		switch {
+		case v.missing || v.dropped || e.writing(v):
+		case held[v.number]:
+			on = append(on, id)
+		default:
+			off = append(off, id)
+		}
+	}
+	e.mu.Unlock()
+	for _, id := range on {
+		err = errors.Join(err, e.guard(id))
+	}
+	for _, id := range off {
+		_, cleared := e.unguard(id)
+		err = errors.Join(err, cleared)
+	}
+	return err
+}
+
+// heldVolumes finds the volumes that hold anything that a held snapshot needs.
+func (e *engine) heldVolumes(ctx context.Context) (map[uint32]bool, error) {
+	e.commitMu.Lock()
+	at := e.holdTime(e.now())
+	var roots []reference
+	for _, s := range e.fold.snapshots {
+		if s.held(at) && !s.partial {
+			roots = append(roots, reference{KindManifest, s.snapshot})
+		}
+	}
+	e.commitMu.Unlock()
+	held := map[uint32]bool{}
+	if len(roots) == 0 {
+		return held, nil
+	}
+	s := e.newSession("guard of held snapshots")
+	defer s.Close()
+	w := &heldWalk{e: e, reader: newReader(e.dir, e.bundle, s, walkCache), seen: placeSet{}, held: held}
+	defer w.reader.close()
+	return held, w.walk(ctx, roots)
+}
+
+// heldWalk goes through everything that held snapshots need. What cannot be read guards nothing: it is verify that
+// finds damage.
+type heldWalk struct {
+	e      *engine
+	reader *reader
+	seen   placeSet
+	held   map[uint32]bool
+}
+
+func (w *heldWalk) walk(ctx context.Context, roots []reference) error {
+	stack, err := w.locate(roots)
+	for err == nil && len(stack) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		at := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		data, readErr := w.reader.get(ctx, at.kind, at.id)
+		if readErr != nil {
+			continue
+		}
+		var names []reference
+		if w.e.references(at.kind, data, func(kind Kind, id ID) { names = append(names, reference{kind, id}) }) != nil {
+			continue
+		}
+		var below []reference
+		below, err = w.locate(names)
+		stack = append(stack, below...)
+	}
+	return err
+}
+
+// locate notes in which volumes blobs lie and returns those that name others and were not seen before.
+func (w *heldWalk) locate(names []reference) (inner []reference, err error) {
+	for part := range slices.Chunk(names, indexBatch) {
+		ids := make([]ID, len(part))
+		for i, n := range part {
+			ids[i] = n.id
+		}
+		places, err := w.e.lookUpShort(ids)
+		if err != nil {
+			return nil, err
+		}
+		for i, n := range part {
+			if places[i].stored == 0 {
+				continue
+			}
+			w.held[places[i].volume] = true
+			if (n.kind == KindNode || n.kind == KindManifest) && w.seen.add(places[i]) {
+				inner = append(inner, n)
+			}
+		}
+	}
+	return inner, nil
+}
