@@ -166,6 +166,19 @@
 // all its blobs are stored elsewhere. An index that is wrong is mended on the spot. Which snapshots and paths need what is
 // damaged is found by whoever asked (snapshot.FindAffected): the store knows no paths.
 //
+// Without a key VerifyFiles reads the volumes alone. What looks torn in a volume that was never sealed is no finding there, as
+// only facts and index know what anything needs.
+//
+// # Repair
+//
+// A damaged volume is copied to volumes/.repair-<id> and healed there from its parity, synced, read back, and renamed over the
+// damaged file if it holds every frame that was whole before and more besides; then the directory is synced and the volume
+// read into the index again. Killed before the rename, a repair leaves only the copy, which the next holder removes; after
+// it, the volume is healed. Bytes are exactly the former ones, so nothing is sealed again. Who has the old file open reads on
+// there until damage is met, then opens the new one. What parity cannot bring back stays as it is and remains recorded. Journals
+// that were healed are folded anew with the others, in the order of the facts. A volume that is missing and lies in the
+// directory under another name gets its name again.
+//
 // Settings of Badger, measured with 5 million keys of 32 bytes: no compression, no block and index cache, no conflict
 // detection, one version, two compactors, two memory tables of 32 MiB (less on file systems under 2 GiB), values in the
 // tables, value log files of 16 MiB. Badger maps its files, and a full disk kills the process by SIGBUS; so nobody writes when

@@ -23,6 +23,8 @@ type Files interface {
 	WriteFile(path string, data []byte) error
 	// SyncDir makes the names in a directory durable.
 	SyncDir(path string) error
+	// Rename gives a file another name, in place of what has it. SyncDir makes it durable.
+	Rename(from, to string) error
 	// Remove deletes a file.
 	Remove(path string) error
 	// SetImmutable sets or clears the immutable flag of a file; was says what it was. That it cannot be set is no error.
@@ -138,6 +140,8 @@ func (f osFiles) SyncDir(path string) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+func (f osFiles) Rename(from, to string) error { return os.Rename(from, to) }
 
 func (f osFiles) Remove(path string) error { return os.Remove(path) }
 

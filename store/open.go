@@ -205,6 +205,11 @@ func (e *engine) start(ctx context.Context, unlock seal.Unlocker) (err error) {
 		return fmt.Errorf("free space of %s: %w", e.dir, err)
 	}
 	e.reserve = reserveFor(total)
+	if !e.frozen {
+		if err := e.dropTemps(); err != nil {
+			e.log.Warn("what a repair left is not removed", "err", err)
+		}
+	}
 	return e.startIndex(free >= e.reserve.open())
 }
 

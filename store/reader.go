@@ -148,8 +148,39 @@ func (r *reader) frame(ctx context.Context, p Place, id ID) (*cachedFrame, error
 	return newCachedFrame(pack.Blobs, body), nil
 }
 
-// openPack reads a frame into buf, verifies and opens it.
+// openPack reads a frame into buf, verifies and opens it. If that fails and the volume's file has been exchanged for a repaired
+// one, it is tried there.
 func (r *reader) openPack(ctx context.Context, p Place, id ID, buf *[]byte) (volume.Pack, error) {
+	pack, err := r.openPackOnce(ctx, p, id, buf)
+	if err != nil && ctx.Err() == nil && r.dropExchanged(p.Volume) {
+		return r.openPackOnce(ctx, p, id, buf)
+	}
+	return pack, err
+}
+
+// dropExchanged gives up an open volume whose name leads to another file now, and reports whether there was one.
+func (r *reader) dropExchanged(id volume.ID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := r.volumes[id]
+	if v == nil || v.file == nil {
+		return false
+	}
+	mine, err := v.file.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(volumePath(r.dir, id))
+	if err != nil || os.SameFile(mine, named) {
+		return false
+	}
+	delete(r.volumes, id)
+	v.dropped = true
+	_ = v.close()
+	return true
+}
+
+func (r *reader) openPackOnce(ctx context.Context, p Place, id ID, buf *[]byte) (volume.Pack, error) {
 	v, err := r.use(p.Volume)
 	if err != nil {
 		return volume.Pack{}, err

@@ -99,7 +99,8 @@ type verifier struct {
 	told     time.Time
 	stopped  error // of event
 	matched  map[volume.ID]int64
-	reindex  bool // the index was found wrong
+	hurt     []volume.ID // volumes with findings
+	reindex  bool        // the index was found wrong
 	openers  sync.Pool
 	summary  VerifySummary
 }
@@ -120,7 +121,7 @@ func (e *engine) verify(ctx context.Context, s *localSession, o VerifyOptions, e
 	if err := event(VerifyEvent{Begin: true}); err != nil {
 		return VerifySummary{}, err
 	}
-	for _, step := range []func(context.Context) error{v.facts, v.volumes, v.index, v.snapshots, v.known, v.conclude} {
+	for _, step := range []func(context.Context) error{v.facts, v.volumes, v.repair, v.index, v.snapshots, v.known, v.conclude} {
 		if err := step(ctx); err != nil {
 			return VerifySummary{}, err
 		}

@@ -216,6 +216,7 @@ func TestVerifyTellsTheTruth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tried, healed := 0, 0
 	for range 60 {
 		path := files[rng.IntN(len(files))]
 		whole, err := os.ReadFile(path)
@@ -239,8 +240,49 @@ func TestVerifyTellsTheTruth(t *testing.T) {
 			// What is cut off the end of a journal can be missed only by whoever knew of it.
 			cut := len(damaged) < len(whole) || damaged[len(damaged)-1] != whole[len(whole)-1]
 			checkTruth(t, dir, ids, data, bytes.Equal(whole, damaged), label.Kind == volume.Journal && cut)
+			tried++
+			if checkRepair(t, dir, ids, data) && sameFile(t, filepath.Join(dir, volumesName, filepath.Base(path)), whole) {
+				healed++
+			}
 		})
 	}
+	t.Logf("%d of %d damaged volumes are what they were", healed, tried)
+}
+
+// checkRepair: what a repair calls healed is so, and nothing is worse than before. It reports whether all is well.
+func checkRepair(t *testing.T, dir string, ids []ID, data [][]byte) bool {
+	st := openStore(t, dir)
+	defer closeStore(t, st)
+	_, before := verified(t, st.session, VerifyOptions{Data: true})
+	sum, findings := verified(t, st.session, VerifyOptions{Data: true, Repair: true})
+	after, left := verified(t, st.session, VerifyOptions{Data: true})
+	if after.Findings-after.Healed != sum.Findings-sum.Healed || lostBlobs(left) > lostBlobs(before) {
+		t.Errorf("before %+v\nrepair %+v\nafter %+v", before, findings, left)
+	}
+	if len(left) > 0 {
+		return false
+	}
+	if state, err := st.State(t.Context()); err != nil || len(state.Snapshots) != 1 {
+		return false // a journal cut off before its parity
+	}
+	checkAll(t, st, ids, data)
+	return true
+}
+
+func lostBlobs(findings []Finding) (n int) {
+	for _, f := range findings {
+		if !f.Healed {
+			n += len(f.Blobs)
+		}
+	}
+	return n
+}
+
+func sameFile(t *testing.T, path string, want []byte) bool {
+	t.Helper()
+	got, err := os.ReadFile(path)
+	must(t, err)
+	return bytes.Equal(got, want)
 }
 
 // destroy makes a damaged copy of a volume.

@@ -75,6 +75,11 @@ func (v *verifier) volume(ctx context.Context, id volume.ID, data bool) error {
 	for _, f := range c.findings {
 		v.add(f)
 	}
+	if len(c.findings) > 0 && !c.foreign() {
+		v.mu.Lock()
+		v.hurt = append(v.hurt, id)
+		v.mu.Unlock()
+	}
 	v.mu.Lock()
 	v.matched[id] = c.matched
 	v.mu.Unlock()
@@ -140,6 +145,7 @@ func (v *verifier) checkOne(ctx context.Context, id volume.ID, data bool) (*volu
 		return c, err
 	}
 	c.missingFrames()
+	c.strangers()
 	return c, c.index()
 }
 
@@ -289,6 +295,19 @@ func (c *volumeCheck) counted(ctx context.Context, bytes int64) error {
 
 func (c *volumeCheck) foreign() bool {
 	return slices.ContainsFunc(c.findings, func(f Finding) bool { return f.Problem == ProblemForeign })
+}
+
+// strangers: a file that is not what its name says, and that nothing needs under that name, costs nothing.
+func (c *volumeCheck) strangers() {
+	if c.need > 0 || len(c.expected) > 0 {
+		return
+	}
+	for i := range c.findings {
+		if f := &c.findings[i]; f.Problem == ProblemForeign {
+			f.Healed = true
+			f.Text += "; nothing needs it here"
+		}
+	}
 }
 
 // header compares a frame with what is expected at its place.

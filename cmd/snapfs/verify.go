@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"snapfs/snapshot"
+	"snapfs/snapshot/backup"
 	"snapfs/store"
 )
 
@@ -19,16 +21,29 @@ func (p *program) verifyCommand() *cli.Command {
 Without options the structure is checked: facts, volumes, index, and that every snapshot reaches everything it names. With
 --data every byte is read as well, every piece opened and compared with its hash; --data=5% reads the volumes verified longest
 ago, so that repeated runs come round to all. What is damaged is listed with the snapshots and paths that need it, and the exit
-code is 4. The store stays in use meanwhile.`,
-			"snapfs verify", "snapfs verify --data", "snapfs verify --data=5%"),
+code is 4. The store stays in use meanwhile.
+
+--repair reads everything (or what --data says) and mends what parity can bring back: each damaged volume is copied, healed,
+read back and put in the place of the damaged one. What parity cannot bring back is taken with --from-source from the files that
+were saved, wherever they hold the same bytes; whatever else the source still has, the next backup stores anew.
+
+--no-key reads all volumes of the directory and checks what needs no password, also beside a process that uses the store: damage
+is found, but not whom it hits, nor what is missing or forged.`,
+			"snapfs verify", "snapfs verify --data", "snapfs verify --data=5%", "snapfs verify --repair", "snapfs verify --repair --from-source"),
 		Flags: []cli.Flag{
 			&optionalFlag{&cli.StringFlag{Name: "data", Usage: "read the data too, or `PERCENT` of it"}, "100%"},
+			&cli.BoolFlag{Name: "no-key", Usage: "check what can be checked without a password"},
+			&cli.BoolFlag{Name: "repair", Usage: "mend what can be mended"},
+			&cli.BoolFlag{Name: "from-source", Usage: "mend from the source files too, where they still match (with --repair)"},
 			&cli.StringFlag{Name: "head", Usage: "the `ID` that a backup printed must be part of the chain of facts"},
 		},
 		Action: action(0, 0, func(c *cli.Context, _ []string) error {
 			o, err := readVerify(c)
 			if err != nil {
 				return err
+			}
+			if o.noKey {
+				return p.runVerifyFiles(c.Context)
 			}
 			return p.runVerify(c.Context, o)
 		}),
@@ -38,6 +53,8 @@ code is 4. The store stays in use meanwhile.`,
 // verifyOptions are the options of verify.
 type verifyOptions struct {
 	store.VerifyOptions
+	noKey      bool
+	fromSource bool
 }
 
 func readVerify(c *cli.Context) (o verifyOptions, err error) {
@@ -46,6 +63,14 @@ func readVerify(c *cli.Context) (o verifyOptions, err error) {
 			return o, err
 		}
 	}
+	o.Repair, o.noKey, o.fromSource = c.Bool("repair"), c.Bool("no-key"), c.Bool("from-source")
+	if o.fromSource && !o.Repair {
+		return o, usagef("--from-source wants --repair")
+	}
+	if o.noKey && (o.Repair || o.Data && o.Percent < 100 || c.IsSet("head")) {
+		return o, usagef("--no-key reads everything and changes nothing: it takes no --repair, --head or --data=PERCENT")
+	}
+	o.Data = o.Data || o.Repair
 	if head := c.String("head"); c.IsSet("head") {
 		id, err := hex.DecodeString(head)
 		if err != nil || len(id) != len(o.Head) {
@@ -71,6 +96,7 @@ type verifyReport struct {
 	findings []store.Finding
 	blobs    map[store.ID]*hitBlob // that cannot be had
 	paths    int                   // different ones
+	files    bool                  // without a key
 }
 
 // hitBlob is where a blob that cannot be had is needed.
@@ -100,12 +126,38 @@ func (p *program) runVerify(ctx context.Context, o verifyOptions) error {
 		if err != nil {
 			return err
 		}
+		if o.fromSource {
+			if err := report.fromSource(ctx, st); err != nil {
+				return err
+			}
+		}
 		if err := report.findPaths(ctx, st); err != nil {
 			return err
 		}
 		r.clear()
 		return p.printVerify(r, report)
 	})
+}
+
+// runVerifyFiles checks without a key.
+func (p *program) runVerifyFiles(ctx context.Context) error {
+	dir, err := p.storeDir()
+	if err != nil {
+		return err
+	}
+	r := p.newReporter()
+	defer r.clear()
+	report := &verifyReport{files: true}
+	report.summary, err = store.VerifyFiles(ctx, dir, func(e store.VerifyEvent) error {
+		report.take(e)
+		r.progress(func() any { return p.verifyProgress(r, e.Progress) }, func() string { return verifyLine(r, e.Progress) })
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	r.clear()
+	return p.printVerify(r, report)
 }
 
 // take collects findings. When another process has begun anew, those before are void.
@@ -120,14 +172,7 @@ func (v *verifyReport) take(e store.VerifyEvent) {
 
 // findPaths walks the snapshots for what is damaged and not healed.
 func (v *verifyReport) findPaths(ctx context.Context, st *store.Store) error {
-	v.blobs = map[store.ID]*hitBlob{}
-	for _, f := range v.findings {
-		for _, b := range f.Blobs {
-			if !f.Healed && v.blobs[b.ID] == nil {
-				v.blobs[b.ID] = &hitBlob{in: map[string]*hitPath{}}
-			}
-		}
-	}
+	v.listBlobs()
 	if len(v.blobs) == 0 {
 		return nil
 	}
@@ -141,6 +186,47 @@ func (v *verifyReport) findPaths(ctx context.Context, st *store.Store) error {
 	})
 	v.paths = len(all)
 	return err
+}
+
+// listBlobs collects the blobs that cannot be had.
+func (v *verifyReport) listBlobs() {
+	v.blobs = map[store.ID]*hitBlob{}
+	for _, f := range v.findings {
+		for _, b := range f.Blobs {
+			if !f.Healed && v.blobs[b.ID] == nil {
+				v.blobs[b.ID] = &hitBlob{in: map[string]*hitPath{}}
+			}
+		}
+	}
+}
+
+// fromSource stores anew what source files still hold. Findings are healed when nothing of them is left.
+func (v *verifyReport) fromSource(ctx context.Context, st *store.Store) error {
+	v.listBlobs()
+	if len(v.blobs) == 0 {
+		return nil
+	}
+	m := backup.NewMender(st)
+	err := snapshot.FindAffected(ctx, st, func(id store.ID) bool { return v.blobs[id] != nil }, func(a snapshot.Affected) error {
+		return m.Try(ctx, a)
+	})
+	if err == nil {
+		err = m.Finish(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	for i := range v.findings {
+		f := &v.findings[i]
+		before := len(f.Blobs)
+		f.Blobs = slices.DeleteFunc(f.Blobs, func(b store.VerifiedBlob) bool { return m.Mended(b.ID) })
+		if before > 0 && len(f.Blobs) == 0 && !f.Healed {
+			f.Healed = true
+			f.Text += "; stored anew from the source"
+			v.summary.Healed++
+		}
+	}
+	return nil
 }
 
 func (b *hitBlob) add(a snapshot.Affected) {

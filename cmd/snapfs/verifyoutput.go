@@ -79,8 +79,12 @@ func (p *program) printVerify(r *reporter, v *verifyReport) error {
 		if s.Bytes > 0 {
 			read = ", read " + formatSize(s.Bytes)
 		}
-		p.out.printf("verified %s with %s, %s with %s%s, in %s\n", count(int64(s.Volumes), "volume", "volumes"), count(s.Frames, "frame", "frames"),
-			count(int64(s.Snapshots), "snapshot", "snapshots"), count(s.Nodes, "node", "nodes"), read, formatElapsed(seconds))
+		walked := ", " + count(int64(s.Snapshots), "snapshot", "snapshots") + " with " + count(s.Nodes, "node", "nodes")
+		if v.files {
+			walked = " without a key"
+		}
+		p.out.printf("verified %s with %s%s%s, in %s\n", count(int64(s.Volumes), "volume", "volumes"),
+			count(s.Frames, "frame", "frames"), walked, read, formatElapsed(seconds))
 		if s.Findings == 0 {
 			p.out.print("no damage found\n")
 		}

@@ -1,0 +1,312 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"snapfs/store/volume"
+)
+
+// repairPrefix begins the name of a healed copy until it is put in the place of its volume.
+const repairPrefix = ".repair-"
+
+func repairPath(dir string, id volume.ID) string {
+	return filepath.Join(volumesDir(dir), repairPrefix+id.String())
+}
+
+// repair mends the volumes that have findings from their own parity. What cannot be mended stays as it is.
+func (v *verifier) repair(ctx context.Context) error {
+	v.hurtByFacts()
+	stray, err := strayVolumes(v.e.dir)
+	if err != nil {
+		return err
+	}
+	v.nameStray(stray)
+	if !v.o.Repair || len(v.hurt)+len(stray) == 0 {
+		return nil
+	}
+	e := v.e
+	if err := e.mayWrite(); err != nil {
+		return err
+	}
+	if err := v.progress(func(p *VerifyProgress) { p.Phase = "repair" }); err != nil {
+		return err
+	}
+	again, err := v.repairVolumes(ctx, stray)
+	if err != nil || !again {
+		return err
+	}
+	return e.rebuild(nil) // facts that were lost count again, in their order
+}
+
+// repairVolumes mends one after the other and reports whether the index must be made anew: a journal or a lost volume was among
+// them.
+func (v *verifier) repairVolumes(ctx context.Context, stray map[volume.ID][]string) (again bool, err error) {
+	v.e.maintenance.Lock()
+	defer v.e.maintenance.Unlock()
+	if again, err = v.bringBack(stray); err != nil {
+		return again, err
+	}
+	for _, id := range v.hurt {
+		if err := ctx.Err(); err != nil {
+			return again, err
+		}
+		kind, err := v.repairVolume(ctx, id)
+		if errors.Is(err, errNotBetter) || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return again, fmt.Errorf("repair of volume %s: %w", id, err)
+		}
+		again = again || kind == volume.Journal
+	}
+	return again, nil
+}
+
+// nameStray says of missing volumes that they lie there under other names.
+func (v *verifier) nameStray(stray map[volume.ID][]string) {
+	for i := range v.findings {
+		if f := &v.findings[i]; f.Problem == ProblemMissing && len(stray[f.Volume]) > 0 {
+			f.Text += fmt.Sprintf("; the file %q in volumes is that volume", stray[f.Volume][0])
+		}
+	}
+}
+
+// bringBack gives missing volumes their names again.
+func (v *verifier) bringBack(stray map[volume.ID][]string) (any bool, err error) {
+	e := v.e
+	for i := range v.findings {
+		f := &v.findings[i]
+		if f.Problem != ProblemMissing || len(stray[f.Volume]) == 0 {
+			continue
+		}
+		from := filepath.Join(volumesDir(e.dir), stray[f.Volume][0])
+		if err := e.files.Rename(from, volumePath(e.dir, f.Volume)); err != nil {
+			return any, err
+		}
+		if err := e.files.SyncDir(volumesDir(e.dir)); err != nil {
+			return any, err
+		}
+		any, f.Healed = true, true
+		f.Text += ", and has its name again"
+	}
+	return any, nil
+}
+
+// hurtByFacts adds the volumes that are shorter than facts say, in the order of all.
+func (v *verifier) hurtByFacts() {
+	for _, f := range v.findings {
+		if f.Problem == ProblemShort {
+			v.hurt = append(v.hurt, f.Volume)
+		}
+	}
+	slices.SortFunc(v.hurt, func(a, b volume.ID) int { return compareBytes(a[:], b[:]) })
+	v.hurt = slices.Compact(v.hurt)
+}
+
+// errNotBetter: a healed copy would hold no more than the volume does.
+var errNotBetter = errors.New("parity does not help")
+
+// repairVolume writes a healed copy, verifies it, puts it in place, and looks which findings remain. It leaves alone what is being
+// written. Needs maintenance.
+func (v *verifier) repairVolume(ctx context.Context, id volume.ID) (volume.Kind, error) {
+	e := v.e
+	e.mu.Lock()
+	state := e.volumes.byID[id]
+	usable := state != nil && !state.missing && !state.dropped && !e.writing(state)
+	e.mu.Unlock()
+	if !usable {
+		return 0, errNotBetter
+	}
+	if err := e.healFile(id); err != nil {
+		return 0, err
+	}
+	if err := e.replaced(state); err != nil {
+		return 0, err
+	}
+	return state.kind, v.settleRepaired(ctx, id)
+}
+
+// healFile exchanges a volume's file for a healed copy. Readers with the old one open read on there until they meet damage.
+func (e *engine) healFile(id volume.ID) (err error) {
+	path, tmp := volumePath(e.dir, id), repairPath(e.dir, id)
+	src, err := e.files.Open(path)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	size, err := fileSize(path)
+	if err != nil {
+		return err
+	}
+	if err := e.spaceFor(size); err != nil {
+		return err
+	}
+	if err := e.removeTemp(tmp); err != nil {
+		return err
+	}
+	dst, err := e.files.Create(tmp, false)
+	if err != nil {
+		return diskFull(err)
+	}
+	defer func() {
+		err = errors.Join(err, dst.Close())
+		if err != nil {
+			err = errors.Join(diskFull(err), e.removeTemp(tmp))
+		}
+	}()
+	report, err := volume.Repair(src, size, dst, volume.RepairOptions{Volume: id})
+	if err != nil {
+		return err
+	}
+	if err := e.better(id, src, size, dst, report.Size); err != nil {
+		return err
+	}
+	if err := e.files.Rename(tmp, path); err != nil {
+		return err
+	}
+	return e.files.SyncDir(volumesDir(e.dir))
+}
+
+func fileSize(path string) (int64, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+func (e *engine) removeTemp(path string) error {
+	if err := e.files.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// spaceFor refuses to begin a copy of so many bytes on a disk that would be nearly full with it.
+func (e *engine) spaceFor(size int64) error { return e.atLeast(e.reserve.volumes() + size) }
+
+// frameID is what stays of a frame wherever its bytes lie.
+type frameID struct {
+	sequence uint32
+	sum      uint64
+}
+
+// wholeFrames reads a volume and lists the frames whose sums are right. damage counts all that is not right.
+func wholeFrames(r volume.File, size int64, id volume.ID) (frames map[frameID]bool, damage int, err error) {
+	frames = map[frameID]bool{}
+	report, err := volume.Check(r, size, volume.CheckOptions{
+		Volume: id,
+		Frame: func(_ int64, h volume.Header, _ []byte, damage error) error {
+			if damage == nil {
+				frames[frameID{h.Sequence, h.PayloadSum}] = true
+			}
+			return nil
+		},
+	})
+	return frames, len(report.Damage), err
+}
+
+// better reads a healed copy back and makes sure that it holds every whole frame of the volume, and more. errNotBetter otherwise.
+func (e *engine) better(id volume.ID, src volume.File, size int64, dst volume.File, healed int64) error {
+	before, damage, err := wholeFrames(src, size, id)
+	if err != nil {
+		return err
+	}
+	after, left, err := wholeFrames(dst, healed, id)
+	if err != nil {
+		return err
+	}
+	for f := range before {
+		if !after[f] {
+			return errNotBetter
+		}
+	}
+	if len(after) == len(before) && left >= damage {
+		return errNotBetter
+	}
+	return nil
+}
+
+// replaced reads a volume whose file has been exchanged into the index.
+func (e *engine) replaced(state *volumeState) error {
+	size, err := fileSize(volumePath(e.dir, state.id))
+	if err != nil {
+		return err
+	}
+	e.flushMu.Lock()
+	defer e.flushMu.Unlock()
+	e.forgetDamage(func(k frameKey) bool { return k.volume == state.id })
+	e.mu.Lock()
+	fresh := *state
+	e.mu.Unlock()
+	fresh.size, fresh.indexed, fresh.blobs, fresh.raw, fresh.sealed = size, 0, 0, 0, false
+	e.indexMu.RLock()
+	err = e.indexVolume(e.idx, &fresh, &found{})
+	e.indexMu.RUnlock()
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	state.size, state.seen, state.indexed, state.sealed = fresh.size, fresh.seen, fresh.indexed, fresh.sealed
+	state.blobs, state.raw, state.kind = fresh.blobs, fresh.raw, fresh.kind
+	e.filter, e.asked = nil, 0 // it lacks what has come back
+	return nil
+}
+
+// settleRepaired checks a repaired volume: findings that are gone are healed.
+func (v *verifier) settleRepaired(ctx context.Context, id volume.ID) error {
+	c, err := v.checkOne(ctx, id, true)
+	if err != nil {
+		return err
+	}
+	v.e.recordDamage(c.damage)
+	v.mu.Lock()
+	v.matched[id] = c.matched
+	left := c.findings
+	for i := range v.findings {
+		f := &v.findings[i]
+		if f.Volume != id {
+			continue
+		}
+		at := slices.IndexFunc(left, func(g Finding) bool { return g.Problem == f.Problem && g.Offset == f.Offset })
+		if at >= 0 {
+			left = slices.Delete(left, at, at+1)
+			continue
+		}
+		f.Healed = f.Problem != ProblemShort || c.state.size >= c.need
+		if f.Healed {
+			f.Text += "; restored from parity"
+		}
+	}
+	v.mu.Unlock()
+	for _, f := range left {
+		v.add(f)
+	}
+	if c.state.sealed {
+		v.e.noteVerified(id, c.begun)
+	}
+	return nil
+}
+
+// dropTemps removes the copies that a repair which was killed has left.
+func (e *engine) dropTemps() error {
+	entries, err := os.ReadDir(volumesDir(e.dir))
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), repairPrefix) {
+			err = cmp.Or(err, e.removeTemp(filepath.Join(volumesDir(e.dir), entry.Name())))
+		}
+	}
+	return err
+}
