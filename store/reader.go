@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -30,6 +31,7 @@ type reader struct {
 
 	mu      sync.Mutex
 	volumes map[volume.ID]*openedVolume
+	sweep   *time.Timer // closes volumes that nobody reads any more; nil: none is open
 	closed  bool
 }
 
@@ -39,12 +41,17 @@ type openedVolume struct {
 	aead  cipher.AEAD
 	trail trail
 
-	users   int  // guarded by reader.mu
-	dropped bool // likewise
+	users   int       // guarded by reader.mu, as what follows
+	dropped bool      // no longer among the reader's
+	last    time.Time // when somebody last left it
 }
 
 // maxOpened bounds the descriptors a reader keeps.
 const maxOpened = 128
+
+// keepOpened is how long a volume stays open that nobody reads: a volume that was removed gives its space back only when
+// everybody has closed it, and whoever is idle never learns of the removal.
+const keepOpened = time.Second
 
 func newReader(dir string, b *seal.Bundle, s Session, cacheBytes int64) *reader {
 	return &reader{
@@ -63,10 +70,30 @@ func (r *reader) lookAndRead(ctx context.Context, kind Kind, id ID) ([]byte, err
 	if data, ok := r.cache.find(id); ok {
 		return data, nil
 	}
+	return r.atPlace(ctx, kind, id, func(p Place) ([]byte, error) { return r.cached(ctx, p, kind, id) })
+}
+
+// atPlace reads a blob where it lies. What is not there may have moved since its place was asked for, because prune moved it
+// and removed the volume: only a blob that is still said to lie there is damaged.
+func (r *reader) atPlace(ctx context.Context, kind Kind, id ID, read func(Place) ([]byte, error)) ([]byte, error) {
 	p, err := r.place(ctx, kind, id)
-	if err != nil {
-		return nil, err
+	for err == nil {
+		var data []byte
+		var damage *CorruptError
+		if data, err = read(p); !errors.As(err, &damage) {
+			return data, err
+		}
+		now, placeErr := r.place(ctx, kind, id)
+		if placeErr != nil || now == p {
+			return nil, err
+		}
+		p, err = now, nil
 	}
+	return nil, err
+}
+
+// cached reads a blob through the cache.
+func (r *reader) cached(ctx context.Context, p Place, kind Kind, id ID) ([]byte, error) {
 	f, err := r.cache.load(ctx, frameKey{p.Volume, p.Offset}, func() (*cachedFrame, error) { return r.frame(ctx, p, id) })
 	if err != nil {
 		return nil, err
@@ -95,18 +122,17 @@ func (r *reader) readInto(ctx context.Context, kind Kind, id ID, dst []byte) ([]
 	if data, ok := r.cache.find(id); ok {
 		return append(dst[:0], data...), nil
 	}
-	p, err := r.place(ctx, kind, id)
-	if err != nil {
-		return nil, err
-	}
-	if p.Start != 0 || p.Length < aloneLimit {
-		f, err := r.cache.load(ctx, frameKey{p.Volume, p.Offset}, func() (*cachedFrame, error) { return r.frame(ctx, p, id) })
-		if err != nil {
-			return nil, err
+	return r.atPlace(ctx, kind, id, func(p Place) ([]byte, error) {
+		if p.Start != 0 || p.Length < aloneLimit {
+			data, err := r.cached(ctx, p, kind, id)
+			return append(dst[:0], data...), err
 		}
-		data, err := f.blob(kind, id, p)
-		return append(dst[:0], data...), err
-	}
+		return r.alone(ctx, p, kind, id, dst)
+	})
+}
+
+// alone reads a blob that has a frame of its own.
+func (r *reader) alone(ctx context.Context, p Place, kind Kind, id ID, dst []byte) ([]byte, error) {
 	buf := storedBuffers.Get().(*[]byte)
 	defer storedBuffers.Put(buf)
 	pack, err := r.openPack(ctx, p, id, buf)
@@ -249,13 +275,37 @@ func (r *reader) use(id volume.ID) (*openedVolume, error) {
 	}
 	v := &openedVolume{file: file, aead: aead, users: 1}
 	r.volumes[id] = v
+	if r.sweep == nil {
+		r.sweep = time.AfterFunc(keepOpened, r.closeIdle)
+	}
 	return v, nil
+}
+
+// closeIdle closes what nobody has read for a while, and comes again as long as anything is open.
+func (r *reader) closeIdle() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	for id, v := range r.volumes {
+		if v.users == 0 && time.Since(v.last) >= keepOpened {
+			delete(r.volumes, id)
+			v.dropped = true
+			_ = v.close() // it was only read
+		}
+	}
+	r.sweep = nil
+	if len(r.volumes) > 0 {
+		r.sweep = time.AfterFunc(keepOpened, r.closeIdle)
+	}
 }
 
 // leave ends the use of a volume.
 func (r *reader) leave(v *openedVolume) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	v.last = time.Now()
 	if v.users--; v.dropped {
 		_ = v.close() // it was only read
 	}
@@ -328,6 +378,9 @@ func (r *reader) close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var errs []error
+	if r.sweep != nil {
+		r.sweep.Stop()
+	}
 	for _, v := range r.volumes {
 		v.dropped = true
 		errs = append(errs, v.close())
