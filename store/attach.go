@@ -22,6 +22,7 @@ type attachment struct {
 // attach holds the store or reaches its holder.
 func attach(ctx context.Context, dir string, o Options) (*attachment, error) {
 	s := newLastingSession(dir, o)
+	s.life = ctx
 	if _, err := s.find(ctx); err != nil {
 		return nil, err
 	}
@@ -147,10 +148,11 @@ func (s *lastingSession) hold(ctx context.Context) (*way, error) {
 		return nil, errors.Join(err, srv.release())
 	}
 	e.lock.last = srv.unlink
-	srv.start(e.bundle, s.comeBack, func(job string, pid int) Session {
-		return e.newSessionOf(job, pid)
+	srv.start(e.bundle, s.comeBack, func(id [16]byte, job string, pid int) Session {
+		return e.newSessionOf(id, job, pid)
 	})
-	local := e.newSession(s.options.Job)
+	local := e.newSessionOf(s.id, s.options.Job, 0)
+	k := e.startKeeper(s.life)
 	return &way{
 		session: local,
 		bundle:  e.bundle,
@@ -158,7 +160,9 @@ func (s *lastingSession) hold(ctx context.Context) (*way, error) {
 		server:  srv,
 		resume:  func(ctx context.Context, name, job string) error { return local.Lock(ctx, name, job, false) },
 		end: func() error {
-			return errors.Join(srv.stop(), local.Close(), e.close(), srv.release())
+			err := local.Close()
+			k.part(local.wrote())
+			return errors.Join(err, srv.stop(), e.close(), srv.release())
 		},
 	}, nil
 }

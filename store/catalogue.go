@@ -27,6 +27,11 @@ type volumeState struct {
 	sealed  bool
 	missing bool // named by the catalogue, not on disk
 	dropped bool // by a fact: never to be used again
+
+	unfinished int64 // when somebody last ended without a commit who had written here, ns since 1970; 0: nobody did
+	harmed     int64 // offset of the first damage met while the volume was indexed, + 1; 0: none
+
+	leaving *bitset // blobs that are about to get another place, when the volume is about to be removed; else nil
 }
 
 // live reports whether a place in the volume can be read.
@@ -34,11 +39,16 @@ func (v *volumeState) live(p shortPlace) bool {
 	return v != nil && !v.missing && !v.dropped && p.offset+int64(p.stored) <= v.size
 }
 
+// offers reports whether what is in a place may be referred to by new snapshots.
+func (v *volumeState) offers(p shortPlace) bool {
+	return v.live(p) && (v.leaving == nil || v.leaving.has(p.ordinal))
+}
+
 // encode is the volume's record in the index.
 func (v *volumeState) encode() []byte {
 	b := binary.AppendUvarint(nil, uint64(v.number))
 	b = append(b, byte(v.kind), bit(v.sealed), bit(v.dropped))
-	for _, n := range []int64{v.seen, v.indexed, v.blobs, v.raw, v.parity} {
+	for _, n := range []int64{v.seen, v.indexed, v.blobs, v.raw, v.parity, v.unfinished, v.harmed} {
 		b = binary.AppendUvarint(b, uint64(n))
 	}
 	return b
@@ -59,7 +69,7 @@ func parseVolumeState(id volume.ID, b []byte) (*volumeState, error) {
 	}
 	v := &volumeState{id: id, number: uint32(number), kind: volume.Kind(b[n]), sealed: b[n+1] == 1, dropped: b[n+2] == 1}
 	b = b[n+3:]
-	for _, p := range []*int64{&v.seen, &v.indexed, &v.blobs, &v.raw, &v.parity} {
+	for _, p := range []*int64{&v.seen, &v.indexed, &v.blobs, &v.raw, &v.parity, &v.unfinished, &v.harmed} {
 		u, n := binary.Uvarint(b)
 		if n <= 0 {
 			return nil, bad
@@ -105,8 +115,29 @@ func loadCatalogue(x *index) (*catalogue, error) {
 		}
 		return err
 	})
+	if err == nil {
+		err = c.loadNext(x)
+	}
 	return c, err
 }
+
+// nextVolumeKey is the key of the least short number that no volume ever had.
+var nextVolumeKey = metaKey("volumes")
+
+func (c *catalogue) loadNext(x *index) error {
+	value, err := x.get(nextVolumeKey)
+	if err != nil || value == nil {
+		return err
+	}
+	next, n := binary.Uvarint(value)
+	if n <= 0 {
+		return fmt.Errorf("%w: number of volumes", errIndexBroken)
+	}
+	c.next = max(c.next, uint32(next))
+	return nil
+}
+
+func encodeUvarint(v uint64) []byte { return binary.AppendUvarint(nil, v) }
 
 // onDisk lists the volumes in a directory with their sizes. Names that are no volume IDs are ignored.
 func onDisk(dir string) (map[volume.ID]int64, error) {

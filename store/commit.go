@@ -47,6 +47,7 @@ func (e *engine) commit(s *localSession, c Commit) (snap Snapshot, err error) {
 	e.mu.Lock()
 	e.sealed, e.orphans = e.sealed[listed:], nil
 	e.mu.Unlock()
+	e.settled(s)
 	return e.snapshotAt(slot)
 }
 
@@ -94,7 +95,7 @@ func (e *engine) writeJournal(pack []byte) error {
 		if err := e.mayWrite(); err != nil {
 			return err
 		}
-		if err := e.enoughSpace(); err != nil {
+		if err := e.enoughFactSpace(); err != nil {
 			return err
 		}
 		v, err := e.createVolume(volume.Journal)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"snapfs/store/seal"
@@ -27,6 +28,8 @@ type engine struct {
 	reserve reserve
 	limit   int64 // size at which a volume is sealed and the next begun
 	frozen  bool  // on a read-only file system
+
+	lowSpace atomic.Int32 // how many are giving space back: they may use what is kept free for that
 
 	references References // what blobs name; nil if this process does not know
 
@@ -64,6 +67,11 @@ type engine struct {
 	locks    map[string]namedLock
 	unlocked chan struct{} // closed when a lock is given back
 	sessions map[*localSession]struct{}
+	absent   map[[16]byte]*absentSession // recorded by a holder before this one, not seen since
+	pinned   *mark                       // by sessions, for a prune that is not done with deciding; nil: none
+	marks    uint64                      // grows when numbers of volumes or blobs change: a mark is void then
+	targets  map[*openVolume]struct{}    // volumes that blobs are being moved to
+	written  chan struct{}               // holds a token when a job has ended that wrote
 	closed   bool
 	guarded  map[uint32]bool // volumes with held snapshots, by number, as guardHeld found them
 }
@@ -100,7 +108,7 @@ func (e *engine) put(s *localSession, f Frame) (int64, error) {
 			return 0, err
 		}
 		stored, ok, err := v.append(s, volume.FrameBlobs, f.Pack, func(offset int64, stored uint32) {
-			e.noteWritten(v, offset, stored, f.Blobs)
+			e.noteWritten(s, v, offset, stored, f.Blobs)
 		}, f.Blobs)
 		if !ok {
 			continue
@@ -121,7 +129,7 @@ func (e *engine) put(s *localSession, f Frame) (int64, error) {
 }
 
 // noteWritten makes blobs known to Have and Locate, and moves them to the index when many wait.
-func (e *engine) noteWritten(v *openVolume, offset int64, stored uint32, blobs []volume.Blob) {
+func (e *engine) noteWritten(s *localSession, v *openVolume, offset int64, stored uint32, blobs []volume.Blob) {
 	ordinal := v.enqueue(offset, stored, blobs)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -130,6 +138,9 @@ func (e *engine) noteWritten(v *openVolume, offset int64, stored uint32, blobs [
 		e.pending[b.ID] = pendingBlob{shortPlace{v.number, offset, stored, start, b.Length, ordinal + uint32(i)}, v}
 		if e.filter != nil {
 			e.filter.add(b.ID)
+		}
+		if s != nil {
+			s.pins.addWritten(v.volumeState, ordinal+uint32(i))
 		}
 		start += b.Length
 	}

@@ -35,6 +35,8 @@ var (
 	ErrWriteFailed = errors.New("writing a volume failed")
 	// ErrNotFound: no such snapshot or dataset.
 	ErrNotFound = errors.New("not found")
+	// ErrUnreadable: a snapshot cannot be walked, so that what it needs is not known and nothing may be removed.
+	ErrUnreadable = errors.New("a snapshot cannot be read, so nothing is removed")
 	// ErrNoReferences: the store was opened without Options.References, which this operation needs.
 	ErrNoReferences = errors.New("the process that holds the store cannot walk snapshots")
 	// ErrExists: a dataset of that name is there already.

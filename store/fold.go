@@ -45,6 +45,11 @@ type snapshotRecord struct {
 	forever   bool
 }
 
+// forgottenRow is what facts that forget repeat of a snapshot.
+func (s *snapshotRecord) forgottenRow() forgotten {
+	return forgotten{s.snapshot, s.slot, s.dataset, s.name}
+}
+
 func newFold() *fold {
 	return &fold{
 		nextSlot: 1, nextDataset: 1,

@@ -16,7 +16,7 @@ func TestLockOfDeadProcess(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	killed, other := e.newSessionOf("killed", cmd.Process.Pid), e.newSession("other")
+	killed, other := e.newSessionOf([16]byte{1}, "killed", cmd.Process.Pid), e.newSession("other")
 	defer other.Close()
 	if err := killed.Lock(t.Context(), "x", "job", false); err != nil {
 		t.Fatal(err)

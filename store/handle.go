@@ -190,6 +190,20 @@ func (s *Store) LockDataset(ctx context.Context, dataset string, wait bool) (unl
 // Pin keeps snapshots reachable while this Store is open, whoever forgets and prunes.
 func (s *Store) Pin(ctx context.Context, snapshots ...ID) error { return s.session.Pin(ctx, snapshots) }
 
+// Unpin lets snapshots go again.
+func (s *Store) Unpin(ctx context.Context, snapshots ...ID) error {
+	return s.session.Unpin(ctx, snapshots)
+}
+
+// Prune gives the space back that nothing kept needs. progress, which may be nil, is called one call at a time. Errors: ErrUnreadable
+// (nothing was removed), ErrNoReferences.
+func (s *Store) Prune(ctx context.Context, o PruneOptions, progress func(PruneProgress)) (PruneResult, error) {
+	return s.session.Prune(ctx, o, progress)
+}
+
+// Upkeep finishes volumes that a crash left and merges small ones, as holders of the store do by themselves now and then.
+func (s *Store) Upkeep(ctx context.Context) (PruneResult, error) { return s.session.Upkeep(ctx) }
+
 // Rebuild makes the index anew from the volumes alone.
 func (s *Store) Rebuild(ctx context.Context, progress func(RebuildProgress)) error {
 	return s.session.Rebuild(ctx, progress)

@@ -24,13 +24,14 @@ const (
 	keySnapshot = 's' // + slot, big-endian   -> snapshot record of the fold
 	keyDataset  = 'd' // + number, big-endian -> dataset record of the fold
 	keyRecord   = 'r' // + kind, ID           -> other records of the fold
+	keySession  = 'p' // + session ...        -> what sessions pin: see sessions.go
 	keyMeta     = 'm' // + name               -> chain state and the like
 	keyVerified = 'w' // + volume ID          -> when it was last verified
 	keyDamage   = 'x' // + volume ID, offset  -> IDs of the blobs in a damaged frame; with the zero ID: + a blob in no volume
 )
 
 // indexVersion changes when the layout above does: then the index is rebuilt.
-const indexVersion = 2
+const indexVersion = 3
 
 // index is Badger with sealed values. Safe for concurrent use.
 type index struct {

@@ -2,8 +2,10 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -17,27 +19,51 @@ import (
 // socket.
 type localSession struct {
 	e   *engine
-	job string // for people
-	pid int    // of the process it works for; 0: this one, or not known
+	id  [16]byte // the same with every holder
+	job string   // for people
+	pid int      // of the process it works for; 0: this one, or not known
 
-	mu      sync.Mutex
-	failed  error
-	volumes map[volume.ID]struct{} // pinned: it took dedup hits from them
-	pins    map[ID]struct{}        // snapshots
-	sign    signFunc               // admin rights; nil: none
-	ended   bool
+	recording sync.Mutex // serialises what is written of it into the index; before engine.mu
+	recorded  bool       // its own record is there
+
+	pins pins // guarded by engine.mu
+
+	mu     sync.Mutex
+	failed error
+	sign   signFunc // admin rights; nil: none
+	ended  bool
 }
 
 // newSession begins a session for a job of this process.
-func (e *engine) newSession(job string) *localSession { return e.newSessionOf(job, 0) }
+func (e *engine) newSession(job string) *localSession {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails: see crypto/rand
+	return e.newSessionOf(id, job, 0)
+}
 
-// newSessionOf begins a session for a job of another process.
-func (e *engine) newSessionOf(job string, pid int) *localSession {
-	s := &localSession{e: e, job: job, pid: pid, volumes: map[volume.ID]struct{}{}, pins: map[ID]struct{}{}}
+// newSessionOf begins a session for a job of another process, or goes on with one that a holder before this one had.
+func (e *engine) newSessionOf(id [16]byte, job string, pid int) *localSession {
+	s := &localSession{e: e, id: id, job: job, pid: pid, pins: newPins()}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.adopt(s)
 	e.sessions[s] = struct{}{}
 	return s
+}
+
+// wrote reports whether the session ever stored anything.
+func (s *localSession) wrote() bool {
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	return s.pins.everWrote
+}
+
+// process is the number of the process the session works for.
+func (s *localSession) process() int {
+	if s.pid != 0 {
+		return s.pid
+	}
+	return os.Getpid()
 }
 
 // fail makes everything the session does from now on fail: frames it relies on are not safe.
@@ -66,17 +92,12 @@ func (s *localSession) ready(ctx context.Context) error {
 	return s.failure()
 }
 
-func (s *localSession) pinVolume(id volume.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.volumes[id] = struct{}{}
-}
-
 // Have implements Session.
 func (s *localSession) Have(ctx context.Context, ids []ID) ([]bool, error) {
 	if err := s.ready(ctx); err != nil {
 		return nil, err
 	}
+	defer s.e.notePins(s)
 	return s.e.have(s, ids)
 }
 
@@ -85,6 +106,7 @@ func (s *localSession) Put(ctx context.Context, f Frame) (int64, error) {
 	if err := s.ready(ctx); err != nil {
 		return 0, err
 	}
+	defer s.e.notePins(s)
 	return s.e.put(s, f)
 }
 
@@ -237,11 +259,15 @@ func (s *localSession) Pin(ctx context.Context, snapshots []ID) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, id := range snapshots {
-		s.pins[id] = struct{}{}
+	return s.e.pin(s, snapshots)
+}
+
+// Unpin implements Session.
+func (s *localSession) Unpin(ctx context.Context, snapshots []ID) error {
+	if err := ctx.Err(); err != nil {
+		return err
 	}
+	s.e.unpin(s, snapshots)
 	return nil
 }
 
@@ -277,11 +303,31 @@ func (s *localSession) DamagedBlobs(ctx context.Context) ([]ID, error) {
 	return s.e.damagedBlobs()
 }
 
+// Prune implements Session.
+func (s *localSession) Prune(ctx context.Context, o PruneOptions, progress func(PruneProgress)) (PruneResult, error) {
+	if err := s.ready(ctx); err != nil {
+		return PruneResult{}, err
+	}
+	return s.e.prune(ctx, s, o, progress)
+}
+
+// Upkeep implements Session.
+func (s *localSession) Upkeep(ctx context.Context) (PruneResult, error) {
+	if err := s.ready(ctx); err != nil {
+		return PruneResult{}, err
+	}
+	return s.e.upkeep(ctx, s, 0)
+}
+
 // Close implements Session.
 func (s *localSession) Close() error {
 	s.mu.Lock()
+	ended := s.ended
 	s.ended = true
 	s.mu.Unlock()
+	if !ended {
+		s.e.endPins(s)
+	}
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
 	delete(s.e.sessions, s)

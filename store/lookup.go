@@ -26,6 +26,7 @@ func (e *engine) have(s *localSession, ids []ID) ([]bool, error) {
 		switch {
 		case ok:
 			p.from.use(s)
+			e.told(s, p.place)
 			hits[i] = true
 		case e.filter == nil || e.filter.maybe(id):
 			ask = append(ask, i)
@@ -43,11 +44,19 @@ func (e *engine) have(s *localSession, ids []ID) ([]bool, error) {
 	defer e.mu.Unlock()
 	for n, i := range ask {
 		v := e.volumes.byNumber[places[n].volume]
-		if hits[i] = places[n].stored != 0 && v.live(places[n]) && !e.damage.has(v.id, places[n].offset); hits[i] {
-			s.pinVolume(v.id)
+		if hits[i] = places[n].stored != 0 && v.offers(places[n]) && !e.damage.has(v.id, places[n].offset); hits[i] {
+			e.told(s, places[n])
 		}
 	}
 	return hits, nil
+}
+
+// told notes that a session may refer to a blob from now on. Needs mu.
+func (e *engine) told(s *localSession, p shortPlace) {
+	s.pins.add(p.volume, p.ordinal)
+	if e.pinned != nil {
+		e.pinned.add(p)
+	}
 }
 
 // locate finds blobs for reading. A blob the index lacks starts one re-reading of all volumes; later misses use its result.
@@ -81,18 +90,24 @@ func (e *engine) lookUp(ids []ID) (places []Place, missing bool, err error) {
 	if len(ask) == 0 {
 		return places, false, nil
 	}
-	short, err := e.indexed(ids, ask)
-	if err != nil {
-		return nil, false, err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for n, i := range ask {
-		if places[i] = e.long(short[n]); places[i].IsZero() {
-			missing = true
+	for range 2 { // what was in a volume that was removed between the two is somewhere else by the second time
+		short, err := e.indexed(ids, ask)
+		if err != nil {
+			return nil, false, err
+		}
+		var again []int
+		e.mu.Lock()
+		for n, i := range ask {
+			if places[i] = e.long(short[n]); places[i].IsZero() {
+				again = append(again, i)
+			}
+		}
+		e.mu.Unlock()
+		if ask = again; len(ask) == 0 {
+			return places, false, nil
 		}
 	}
-	return places, missing, nil
+	return places, true, nil
 }
 
 // long replaces the short volume number; zero if the volume is not there or too short. Needs mu.
@@ -190,7 +205,7 @@ func (e *engine) rescue() error {
 	done := e.rescued
 	var todo []*volumeState
 	for _, v := range e.volumes.byID {
-		if !v.missing && !v.dropped && v.indexed > 0 && !e.writing(v) {
+		if !v.missing && !v.dropped && v.leaving == nil && v.indexed > 0 && !e.writing(v) {
 			copied := *v
 			todo = append(todo, &copied)
 		}
@@ -203,6 +218,9 @@ func (e *engine) rescue() error {
 	if err := e.enoughIndexSpace(); err != nil {
 		return err
 	}
+	e.mu.Lock()
+	e.coarsenPins()
+	e.mu.Unlock()
 	e.log.Warn("a blob is missing from the index: reading the tables of all volumes", "volumes", len(todo))
 	e.indexMu.RLock()
 	defer e.indexMu.RUnlock()
@@ -221,6 +239,11 @@ func (e *engine) rescue() error {
 // writing reports whether this process writes the volume. Needs mu.
 func (e *engine) writing(v *volumeState) bool {
 	for _, o := range e.current {
+		if o.volumeState == v {
+			return true
+		}
+	}
+	for o := range e.targets {
 		if o.volumeState == v {
 			return true
 		}

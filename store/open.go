@@ -176,6 +176,7 @@ func openEngine(ctx context.Context, dir string, o Options, bundle *seal.Bundle,
 		fold: newFold(), current: map[volume.Kind]*openVolume{}, pending: map[ID]pendingBlob{},
 		changed: make(chan struct{}), guarded: map[uint32]bool{}, locks: map[string]namedLock{}, unlocked: make(chan struct{}),
 		sessions: map[*localSession]struct{}{}, state: &State{}, damage: newDamage(), verified: map[volume.ID]time.Time{},
+		absent: map[[16]byte]*absentSession{}, targets: map[*openVolume]struct{}{}, written: make(chan struct{}, 1),
 	}
 	if err := e.start(ctx, o.Unlock); err != nil {
 		return nil, errors.Join(err, lock.release())
@@ -252,7 +253,13 @@ func (e *engine) useIndex(dir string, all bool) error {
 	if err != nil {
 		return errors.Join(err, x.close())
 	}
+	absent, err := loadSessions(x)
+	if err != nil {
+		return errors.Join(fmt.Errorf("%w: %w", errIndexBroken, err), x.close())
+	}
 	e.install(x, cat, f)
+	e.absent = absent
+	e.buryDead()
 	return nil
 }
 
@@ -277,6 +284,9 @@ func (e *engine) install(x *index, cat *catalogue, f *fold) {
 	}
 	found, verified := e.loadDamage(x, cat), e.loadVerified(x, cat)
 	e.mu.Lock()
+	if e.volumes != nil {
+		e.coarsenPins()
+	}
 	e.volumes, e.damage, e.verified = cat, found, verified
 	clear(e.pending) // their places have the short numbers of the index before; all they tell of was read from the volumes
 	e.mu.Unlock()

@@ -78,6 +78,7 @@ func (e *engine) freshIndex(progress func(RebuildProgress)) error {
 	e.install(x, cat, f)
 	e.indexMu.Unlock()
 	if old != nil {
+		e.rerecord()
 		err = old.close()
 	}
 	return errors.Join(err, e.dropOldIndexes(number))
@@ -125,6 +126,8 @@ func (e *engine) rebuild(progress func(RebuildProgress)) error {
 	if err := e.enoughIndexSpace(); err != nil {
 		return err
 	}
+	e.maintenance.Lock()
+	defer e.maintenance.Unlock()
 	e.commitMu.Lock()
 	defer e.commitMu.Unlock()
 	if err := e.flush(true); err != nil {

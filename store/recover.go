@@ -20,35 +20,65 @@ type found struct {
 }
 
 // syncIndex brings an index up to date with the volumes on disk: unknown and longer ones are read from their watermark
-// on, missing ones are noted. With all, every volume is read from its beginning.
+// on, missing ones are noted. With all, every volume is read from its beginning. Journals come first: a volume that a fact has
+// dropped, and that a crash kept from being removed, must not come between the index and what replaced it.
 func (e *engine) syncIndex(x *index, cat *catalogue, f *fold, all bool, progress func(RebuildProgress)) error {
 	disk, err := onDisk(volumesDir(e.dir))
 	if err != nil {
 		return err
 	}
-	todo, err := e.compare(cat, disk, all)
-	if err != nil {
-		return err
-	}
+	todo := e.compare(cat, disk, all)
+	journals, others := e.sortByAge(todo)
+	p := indexProgress{tell: progress}
+	p.VolumesTotal = len(todo)
 	var news found
-	p := RebuildProgress{VolumesTotal: len(todo)}
-	for _, v := range todo {
-		before := v.blobs
-		if err := e.indexVolume(x, v, &news); err != nil {
+	for _, v := range journals {
+		if err := p.index(e, x, v, &news); err != nil {
 			return err
 		}
-		p.Volumes++
-		p.Blobs += v.blobs - before
-		p.Bytes += v.size
-		if progress != nil {
-			progress(p)
+	}
+	if err := e.foldNew(x, f, news); err != nil {
+		return err
+	}
+	for id := range f.dropped {
+		if v := cat.byID[id]; v != nil {
+			v.dropped = true
 		}
 	}
-	return e.foldNew(x, f, news)
+	news = found{}
+	for _, v := range others {
+		if v.dropped {
+			continue
+		}
+		if err := p.index(e, x, v, &news); err != nil {
+			return err
+		}
+	}
+	return e.foldNew(x, f, news) // nothing but in volumes that are not what their labels say
+}
+
+// indexProgress tells how far the reading of volumes is.
+type indexProgress struct {
+	RebuildProgress
+	tell func(RebuildProgress)
+}
+
+func (p *indexProgress) index(e *engine, x *index, v *volumeState, news *found) error {
+	before := v.blobs
+	if err := e.indexVolume(x, v, news); err != nil {
+		return err
+	}
+	p.Volumes++
+	p.Blobs += v.blobs - before
+	p.Bytes += v.size
+	if p.tell != nil {
+		p.tell(p.RebuildProgress)
+	}
+	return nil
 }
 
 // compare enters what is on disk into the catalogue and returns the volumes that must be read.
-func (e *engine) compare(cat *catalogue, disk map[volume.ID]int64, all bool) ([]*volumeState, error) {
+func (e *engine) compare(cat *catalogue, disk map[volume.ID]int64, all bool) []*volumeState {
 	for id, v := range cat.byID {
 		size, ok := disk[id]
 		v.missing, v.size = !ok, size
@@ -73,20 +103,48 @@ func (e *engine) compare(cat *catalogue, disk map[volume.ID]int64, all bool) ([]
 			todo = append(todo, v)
 		}
 	}
-	e.sortByAge(todo)
-	return todo, nil
+	return todo
 }
 
 // sortByAge puts older volumes first: of a blob that was stored again because its first place was damaged, the later
-// place counts, in a rebuilt index as well.
-func (e *engine) sortByAge(list []*volumeState) {
+// place counts, in a rebuilt index as well. Those that hold facts, or may, are given apart. What is known of volumes that
+// nobody noted in the index is that somebody wrote there: what no snapshot names may be unfinished work as old as they are.
+func (e *engine) sortByAge(list []*volumeState) (journals, others []*volumeState) {
 	created := make(map[volume.ID]int64, len(list))
+	now := e.now().UnixNano()
 	for _, v := range list {
-		if label, err := labelOf(volumePath(e.dir, v.id), v.size); err == nil { // else: as old as can be
+		label, err := labelOf(volumePath(e.dir, v.id), v.size)
+		if err == nil { // else: as old as can be
 			created[v.id] = label.Created.UnixNano()
 		}
+		switch old := e.volumeBefore(v.id); {
+		case old != nil:
+			v.unfinished = old.unfinished
+		case v.seen == 0 && err == nil:
+			v.unfinished = min(created[v.id], now)
+		default:
+			v.unfinished = now
+		}
+		if err != nil || label.Kind == volume.Journal {
+			journals = append(journals, v)
+		} else {
+			others = append(others, v)
+		}
 	}
-	slices.SortStableFunc(list, func(a, b *volumeState) int { return cmp.Compare(created[a.id], created[b.id]) })
+	byAge := func(a, b *volumeState) int { return cmp.Compare(created[a.id], created[b.id]) }
+	slices.SortStableFunc(journals, byAge)
+	slices.SortStableFunc(others, byAge)
+	return journals, others
+}
+
+// volumeBefore is what a running holder knew of a volume before its index is made anew.
+func (e *engine) volumeBefore(id volume.ID) *volumeState {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.volumes == nil {
+		return nil
+	}
+	return e.volumes.byID[id]
 }
 
 // indexVolume reads what is new in a volume into the index. Damage is logged and passed over: the blobs hit are
@@ -160,6 +218,9 @@ type volumeIndexer struct {
 }
 
 func (in *volumeIndexer) run() error {
+	if in.v.indexed == 0 {
+		in.v.harmed = 0
+	}
 	sealed, err := in.fromContents()
 	if err != nil {
 		in.e.log.Warn("contents table is damaged, reading the whole volume", "volume", in.v.id, "err", err)
@@ -241,15 +302,24 @@ func (in *volumeIndexer) fromFrames() (end int64, err error) {
 	end, gaps, err := volume.ScanPayloads(in.file, in.v.indexed, in.v.size, in.v.id,
 		func(offset int64, h volume.Header, stored []byte, damage error) error {
 			if damage != nil {
+				in.harmed(offset)
 				in.e.log.Warn("frame is damaged", "volume", in.v.id, "offset", offset, "err", damage)
 				return nil
 			}
 			return in.addFrame(offset, h, stored)
 		})
 	for _, g := range gaps {
+		in.harmed(g.Offset)
 		in.e.log.Warn("bytes are damaged", "volume", in.v.id, "offset", g.Offset, "length", g.Length, "frames", g.Missing)
 	}
 	return end, err
+}
+
+// harmed notes where the volume holds less than it should: such a volume is never removed by anybody but who repairs it.
+func (in *volumeIndexer) harmed(offset int64) {
+	if in.v.harmed == 0 || offset+1 < in.v.harmed {
+		in.v.harmed = offset + 1
+	}
 }
 
 func (in *volumeIndexer) addFrame(offset int64, h volume.Header, stored []byte) error {
@@ -259,6 +329,7 @@ func (in *volumeIndexer) addFrame(offset int64, h volume.Header, stored []byte) 
 	case volume.FrameBlobs:
 		pack, err := in.open(stored)
 		if err != nil {
+			in.harmed(offset)
 			in.e.log.Warn("frame is damaged", "volume", in.v.id, "offset", offset, "err", err)
 			return nil
 		}

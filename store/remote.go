@@ -300,6 +300,44 @@ func (s *remoteSession) DamagedBlobs(ctx context.Context) (ids []ID, err error) 
 	return ids, fromWire(err)
 }
 
+// Unpin implements Session.
+func (s *remoteSession) Unpin(ctx context.Context, snapshots []ID) error {
+	return inBatches(snapshots, func(ids []ID) error {
+		return s.call(ctx, wire.MethodUnpin, &wire.IDs{IDs: wireIDs(ids)}, &wire.Empty{})
+	})
+}
+
+// Prune implements Session.
+func (s *remoteSession) Prune(ctx context.Context, o PruneOptions, progress func(PruneProgress)) (PruneResult, error) {
+	onEvent := func(event []byte) error {
+		var p wire.PruneProgress
+		if err := wire.Decode(event, &p); err != nil {
+			return err
+		}
+		if progress != nil {
+			progress(PruneProgress(p))
+		}
+		return nil
+	}
+	return s.pruned(s.conn.Call(ctx, wire.MethodPrune, onEvent, wire.Encode(wirePrune(o))...))
+}
+
+// Upkeep implements Session.
+func (s *remoteSession) Upkeep(ctx context.Context) (PruneResult, error) {
+	return s.pruned(s.conn.Call(ctx, wire.MethodUpkeep, nil))
+}
+
+func (s *remoteSession) pruned(data []byte, err error) (PruneResult, error) {
+	if err != nil {
+		return PruneResult{}, fromWire(err)
+	}
+	var m wire.PruneResult
+	if err := wire.Decode(data, &m); err != nil {
+		return PruneResult{}, err
+	}
+	return storePruneResult(&m), nil
+}
+
 // byeTimeout bounds how long Close waits for the holder to end the session; it ends with the connection anyway.
 const byeTimeout = 5 * time.Second
 

@@ -24,7 +24,7 @@ type server struct {
 	stale    bool // somebody listened before and did not leave in order: clients may come back
 	settled  chan struct{}
 
-	open   func(job string, pid int) Session
+	open   func(id [16]byte, job string, pid int) Session
 	bundle *seal.Bundle
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -48,7 +48,7 @@ func (s *server) listen() (err error) {
 }
 
 // start answers those who connect. If there was a holder with clients before, they have so long to come back.
-func (s *server) start(bundle *seal.Bundle, comeBack time.Duration, open func(job string, pid int) Session) {
+func (s *server) start(bundle *seal.Bundle, comeBack time.Duration, open func(id [16]byte, job string, pid int) Session) {
 	s.bundle, s.open, s.settled = bundle, open, make(chan struct{})
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if s.stale {
@@ -162,7 +162,7 @@ func (p *peer) hello(m *wire.Hello) (*wire.Welcome, error) {
 		return nil, errTwice
 	}
 	s := p.server
-	p.session = s.open(m.Job, p.pid)
+	p.session = s.open(m.Session, m.Job, p.pid)
 	s.mu.Lock()
 	s.sessions++
 	s.mu.Unlock()

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"snapfs/store/wire"
 )
@@ -73,6 +74,15 @@ func handleMaintenance(ctx context.Context, s Session, r *wire.Request) ([][]byt
 	switch r.Method {
 	case wire.MethodVerify:
 		return handleVerify(ctx, s, r)
+	case wire.MethodUnpin:
+		return answer(r, func(m *wire.IDs) (*wire.Empty, error) { return &wire.Empty{}, s.Unpin(ctx, storeIDs(m.IDs)) })
+	case wire.MethodPrune:
+		return handlePrune(ctx, s, r)
+	case wire.MethodUpkeep:
+		return answer(r, func(*wire.Empty) (*wire.PruneResult, error) {
+			result, err := s.Upkeep(ctx)
+			return wirePruneResult(result), err
+		})
 	case wire.MethodDamaged:
 		return handleDamaged(ctx, s, r)
 	case wire.MethodVolumes:
@@ -118,6 +128,29 @@ func handleRebuild(ctx context.Context, s Session, r *wire.Request) ([][]byte, e
 	})
 	return nil, err
 }
+
+// handlePrune passes progress on. A listener that is gone ends the prune.
+func handlePrune(ctx context.Context, s Session, r *wire.Request) ([][]byte, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	return answer(r, func(m *wire.Prune) (*wire.PruneResult, error) {
+		var last time.Time
+		result, err := s.Prune(ctx, storePrune(m), func(p PruneProgress) {
+			if time.Since(last) < progressEvery && p.Done < p.Total {
+				return
+			}
+			last = time.Now()
+			event := wire.PruneProgress(p)
+			if r.Emit(ctx, wire.Encode(&event)...) != nil {
+				cancel()
+			}
+		})
+		return wirePruneResult(result), err
+	})
+}
+
+// progressEvery is how often progress of what has very many steps travels.
+const progressEvery = 50 * time.Millisecond
 
 // handleDamaged takes a report, or sends what is known.
 func handleDamaged(ctx context.Context, s Session, r *wire.Request) ([][]byte, error) {

@@ -51,8 +51,10 @@ type Session interface {
 	// for the signature under each such fact, by the session itself and by what the holder does for it. ErrNotAdmin if sign is
 	// not the store's admin. Without effect on other stores.
 	Admin(ctx context.Context, sign Signer) error
-	// Pin keeps snapshots reachable until the session ends.
+	// Pin keeps snapshots reachable until the session ends, also for the next holder. ErrNotFound if one is gone already.
 	Pin(ctx context.Context, snapshots []ID) error
+	// Unpin lets snapshots go that were pinned.
+	Unpin(ctx context.Context, snapshots []ID) error
 	// Rebuild makes the index anew from the volumes, calling progress now and then.
 	Rebuild(ctx context.Context, progress func(RebuildProgress)) error
 	Stats(ctx context.Context) (Stats, error)
@@ -65,6 +67,10 @@ type Session interface {
 	Volumes(ctx context.Context) ([]VolumeInfo, error)
 	// DamagedBlobs returns the blobs that are known to be damaged or lost, and not stored anew since.
 	DamagedBlobs(ctx context.Context) ([]ID, error)
+	// Prune removes what nothing needs, calling progress now and then. Everything else goes on meanwhile. Errors: ErrUnreadable.
+	Prune(ctx context.Context, o PruneOptions, progress func(PruneProgress)) (PruneResult, error)
+	// Upkeep finishes volumes that a crash left and merges small ones.
+	Upkeep(ctx context.Context) (PruneResult, error)
 	// Close ends the session: its pins and locks are gone.
 	Close() error
 }

@@ -35,6 +35,14 @@ func (e *engine) enoughSpace() error {
 	return e.atLeast(max(e.reserve.volumes(), 2*volume.ParitySpace(e.config.parity())+1<<20))
 }
 
+// enoughFactSpace refuses to write facts on a nearly full disk, but for those that lead to more space.
+func (e *engine) enoughFactSpace() error {
+	if e.lowSpace.Load() > 0 {
+		return nil
+	}
+	return e.enoughSpace()
+}
+
 // enoughIndexSpace refuses to write to the index on a nearly full disk.
 func (e *engine) enoughIndexSpace() error {
 	if e.idx.inMemory() {

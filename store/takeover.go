@@ -26,6 +26,7 @@ type lastingSession struct {
 	comeBack time.Duration
 	slow     time.Duration
 	now      func() time.Time
+	life     context.Context // of the process's job: what it does besides ends with it
 
 	turn   chan struct{} // holds a token while somebody looks for a way; guards bundle
 	bundle *seal.Bundle
@@ -40,7 +41,7 @@ type lastingSession struct {
 
 func newLastingSession(dir string, o Options) *lastingSession {
 	s := &lastingSession{
-		dir: dir, options: o, patience: patience, comeBack: comeBack, slow: slowHolder, now: time.Now,
+		dir: dir, options: o, patience: patience, comeBack: comeBack, slow: slowHolder, now: time.Now, life: context.Background(),
 		turn: make(chan struct{}, 1), pins: map[ID]struct{}{}, locks: map[string]string{},
 	}
 	_, _ = rand.Read(s.id[:]) // never fails: see crypto/rand
@@ -245,6 +246,26 @@ func (s *lastingSession) Pin(ctx context.Context, snapshots []ID) error {
 			}
 		})
 	})
+}
+
+// Unpin implements Session.
+func (s *lastingSession) Unpin(ctx context.Context, snapshots []ID) error {
+	s.mu.Lock()
+	for _, id := range snapshots {
+		delete(s.pins, id)
+	}
+	s.mu.Unlock()
+	return s.do(ctx, func(w *way) error { return w.session.Unpin(ctx, snapshots) })
+}
+
+// Prune implements Session. With the next holder it begins anew, and finds less to do.
+func (s *lastingSession) Prune(ctx context.Context, o PruneOptions, progress func(PruneProgress)) (PruneResult, error) {
+	return ask(ctx, s, func(t Session) (PruneResult, error) { return t.Prune(ctx, o, progress) })
+}
+
+// Upkeep implements Session.
+func (s *lastingSession) Upkeep(ctx context.Context) (PruneResult, error) {
+	return ask(ctx, s, func(t Session) (PruneResult, error) { return t.Upkeep(ctx) })
 }
 
 // note records what a session now has, for the next holder. If there is a next holder already, who was not told, the

@@ -115,7 +115,8 @@ func TestClientsGoOnWhenTheHolderIsKilled(t *testing.T) {
 	}
 	unlock, err := one.LockDataset(t.Context(), "d", false)
 	must(t, err)
-	must(t, one.Pin(t.Context(), ID{1}))
+	_, pinned := putAll(t, two, "d", "pinned", nil)
+	must(t, one.Pin(t.Context(), pinned.ID))
 	data := blobs(1, 5000, 300<<10, 40, 900)
 	w := one.NewWriter()
 	put := func(data [][]byte) {
@@ -152,7 +153,7 @@ func TestClientsGoOnWhenTheHolderIsKilled(t *testing.T) {
 	checkAll(t, st, ids, data)
 	state, err := st.State(t.Context())
 	must(t, err)
-	if len(state.Snapshots) != 1 || state.Snapshots[0].ID != snap.ID || state.Snapshots[0].Damaged != "" {
+	if len(state.Snapshots) != 2 || state.Snapshots[1].ID != snap.ID || state.Snapshots[1].Damaged != "" {
 		t.Errorf("state %+v", state)
 	}
 }

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -123,7 +124,11 @@ func (j *job) findParent(ctx context.Context) error {
 
 // openTree pins and opens a snapshot; nil if it cannot be read.
 func (j *job) openTree(ctx context.Context, s *store.Snapshot) (*snapshot.Tree, error) {
-	if err := j.repo.Pin(ctx, s.ID); err != nil {
+	err := j.repo.Pin(ctx, s.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil // pruned since the state was read
+	}
+	if err != nil {
 		return nil, err
 	}
 	tree, err := snapshot.OpenTree(ctx, j.repo, j.repo.PageKey(), s.ID, nil)

@@ -22,7 +22,10 @@ const (
 	MethodRebuild Method = 13 // Empty -> Progress events, Empty
 	MethodStats   Method = 14 // Empty -> Stats
 	MethodBye     Method = 15 // Empty -> Empty: the session ends, its pins and locks are gone
+	MethodUnpin   Method = 16 // IDs -> Empty
 	MethodVerify  Method = 17 // VerifyOptions -> VerifyEvent events, VerifySummary
+	MethodPrune   Method = 18 // Prune -> PruneProgress events, PruneResult
+	MethodUpkeep  Method = 19 // Empty -> PruneResult
 	MethodAdmin   Method = 20 // Empty -> SignPart events, until cancelled: the session has admin rights meanwhile
 	MethodDamaged Method = 21 // Damaged -> IDs events if Ask, Empty
 	MethodVolumes Method = 22 // Empty -> Volumes

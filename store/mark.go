@@ -1,0 +1,343 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"snapfs/store/volume"
+)
+
+// mark says which blobs are wanted: one bit each, by their ordinals in their volumes. Safe for concurrent use.
+type mark struct {
+	mu      sync.Mutex
+	volumes map[uint32]*volumeMark
+}
+
+// volumeMark is what is wanted of one volume.
+type volumeMark struct {
+	bits bitset
+	raw  int64 // plaintext of what is marked
+}
+
+func newMark() *mark { return &mark{volumes: map[uint32]*volumeMark{}} }
+
+// add reports whether the blob was not marked.
+func (m *mark) add(p shortPlace) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := m.volumes[p.volume]
+	if v == nil {
+		v = &volumeMark{}
+		m.volumes[p.volume] = v
+	}
+	if !v.bits.add(p.ordinal) {
+		return false
+	}
+	v.raw += int64(p.length)
+	return true
+}
+
+// union adds blobs of a volume.
+func (m *mark) union(number uint32, blobs *bitset) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.volumes[number] == nil {
+		m.volumes[number] = &volumeMark{}
+	}
+	m.volumes[number].bits.union(blobs)
+}
+
+func (m *mark) has(p shortPlace) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := m.volumes[p.volume]
+	return v != nil && v.bits.has(p.ordinal)
+}
+
+// of is what is marked of a volume. It must not change any more.
+func (m *mark) of(number uint32) *volumeMark {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if v := m.volumes[number]; v != nil {
+		return v
+	}
+	return &volumeMark{}
+}
+
+// root is where a walk begins.
+type root struct {
+	id   ID
+	name string // for people
+	gone bool   // it may be missing: pinned by somebody, named by no fact
+}
+
+// marking walks snapshots and marks what they need.
+type marking struct {
+	e      *engine
+	mark   *mark
+	unless *mark // what is marked here is not even looked at; may be nil
+	reader *reader
+	done   map[ID]bool // roots that have been walked
+
+	blobs   atomic.Int64 // marked
+	missing atomic.Int64 // chunks that are in no volume
+}
+
+// markCache is for decoded frames with nodes, in bytes.
+const markCache = 16 << 20
+
+func (e *engine) newMarking(m, unless *mark) *marking {
+	s := e.newSession("prune") // only to look things up
+	k := &marking{e: e, mark: m, unless: unless, done: map[ID]bool{}}
+	k.reader = newReader(e.dir, e.bundle, s, markCache)
+	return k
+}
+
+func (k *marking) close() error { return errors.Join(k.reader.close(), k.reader.session.Close()) }
+
+// walk marks what roots need, several at a time.
+func (k *marking) walk(ctx context.Context, roots []root, walked func()) error {
+	g, ctx := errgroup.WithContext(ctx)
+	next := make(chan root)
+	g.Go(func() error {
+		defer close(next)
+		for _, r := range roots {
+			if k.done[r.id] {
+				continue
+			}
+			k.done[r.id] = true
+			select {
+			case next <- r:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	for range max(1, runtime.GOMAXPROCS(0)) {
+		g.Go(func() error {
+			w := newWalker(k)
+			for r := range next {
+				if err := w.root(ctx, r); err != nil {
+					return err
+				}
+				walked()
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// walker walks one snapshot after the other.
+type walker struct {
+	*marking
+	seen  [][16]byte // blobs met lately, by their first bytes: pages that differ in one name hold the same others
+	stack []step
+	found []wanted
+	ids   []ID
+}
+
+// wanted is a blob that something names.
+type wanted struct {
+	kind Kind
+	id   ID
+}
+
+// step is a blob whose references are still to be followed.
+type step struct {
+	wanted
+	place shortPlace
+}
+
+const (
+	seenSize = 1 << 17 // entries of walker.seen: 2 MiB
+	// batch is how many nodes are read in the order in which they lie. The stack holds at most so many times the references of a
+	// node for each level of the tree.
+	batchSize = 64
+)
+
+func newWalker(k *marking) *walker { return &walker{marking: k, seen: make([][16]byte, seenSize)} }
+
+// fresh reports whether a blob was not met lately.
+func (w *walker) fresh(id ID) bool {
+	at := &w.seen[(uint32(id[16])|uint32(id[17])<<8|uint32(id[18])<<16)%seenSize]
+	if *at == [16]byte(id[:16]) {
+		return false
+	}
+	*at = [16]byte(id[:16])
+	return true
+}
+
+// root marks everything a snapshot needs.
+func (w *walker) root(ctx context.Context, r root) error {
+	w.stack = w.stack[:0]
+	w.found = append(w.found[:0], wanted{KindManifest, r.id})
+	err := w.follow()
+	var missing *MissingError
+	if r.gone && errors.As(err, &missing) {
+		return nil
+	}
+	for err == nil && len(w.stack) > 0 {
+		if err = ctx.Err(); err == nil {
+			err = w.step(ctx)
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: %s: %w", ErrUnreadable, r.name, err)
+	}
+	return err
+}
+
+// step reads some nodes and follows what they name.
+func (w *walker) step(ctx context.Context) error {
+	n := max(0, len(w.stack)-batchSize)
+	batch := slices.Clone(w.stack[n:])
+	w.stack = w.stack[:n]
+	slices.SortFunc(batch, func(a, b step) int {
+		switch {
+		case a.place.volume != b.place.volume:
+			return sign(a.place.volume < b.place.volume)
+		case a.place.offset != b.place.offset:
+			return sign(a.place.offset < b.place.offset)
+		}
+		return 0
+	})
+	for _, s := range batch {
+		data, err := w.reader.get(ctx, s.kind, s.id)
+		if err != nil {
+			return err
+		}
+		w.found = w.found[:0]
+		err = w.e.references(s.kind, data, func(kind Kind, id ID) {
+			if w.fresh(id) {
+				w.found = append(w.found, wanted{kind, id})
+			}
+		})
+		if err != nil {
+			return w.e.misread(s, err)
+		}
+		if err := w.follow(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// misread makes what a node should not be an error about its frame.
+func (e *engine) misread(s step, err error) error {
+	e.mu.Lock()
+	p := e.long(s.place)
+	e.mu.Unlock()
+	return corrupt(p, s.id, err)
+}
+
+// follow marks what was found and puts what has references of its own on the stack.
+func (w *walker) follow() error {
+	w.ids = w.ids[:0]
+	for _, f := range w.found {
+		w.ids = append(w.ids, f.id)
+	}
+	places, err := w.e.shortPlaces(w.ids)
+	if err != nil {
+		return err
+	}
+	for i, f := range w.found {
+		p := places[i]
+		inner := f.kind == KindNode || f.kind == KindManifest
+		if p.stored == 0 {
+			if inner {
+				return &MissingError{Kind: f.kind, ID: f.id}
+			}
+			w.missing.Add(1)
+			continue
+		}
+		if w.unless != nil && w.unless.has(p) || !w.mark.add(p) {
+			continue
+		}
+		w.blobs.Add(1)
+		if inner {
+			w.stack = append(w.stack, step{f, p})
+		}
+	}
+	return nil
+}
+
+// shortPlaces finds blobs; those that no volume holds have a zero place.
+func (e *engine) shortPlaces(ids []ID) ([]shortPlace, error) {
+	places := make([]shortPlace, len(ids))
+	var ask []int
+	e.mu.Lock()
+	for i, id := range ids {
+		if p, ok := e.pending[id]; ok {
+			places[i] = p.place
+		} else {
+			ask = append(ask, i)
+		}
+	}
+	e.mu.Unlock()
+	if len(ask) == 0 {
+		return places, nil
+	}
+	found, err := e.indexed(ids, ask)
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for n, i := range ask {
+		if v := e.volumes.byNumber[found[n].volume]; found[n].stored != 0 && v.live(found[n]) {
+			places[i] = found[n]
+		}
+	}
+	return places, nil
+}
+
+// roots lists what must be kept: snapshots that are not forgotten or are held, partials, and what sessions pin; and of the
+// forgotten ones those that nothing keeps. Needs commitMu.
+func (e *engine) roots(without map[ID]bool) (keep []root, forgotten []*snapshotRecord) {
+	pinned := map[ID]struct{}{}
+	e.mu.Lock()
+	e.everyPins(func(p *pins) {
+		for id := range p.snapshots {
+			pinned[id] = struct{}{}
+		}
+	})
+	e.mu.Unlock()
+	for _, s := range e.fold.snapshots {
+		_, isPinned := pinned[s.snapshot]
+		delete(pinned, s.snapshot)
+		if (s.forgotten || without[s.snapshot]) && !isPinned && !e.isHeld(s) {
+			forgotten = append(forgotten, s)
+			continue
+		}
+		keep = append(keep, root{id: s.snapshot, name: e.fold.refOf(s)})
+	}
+	for id := range pinned {
+		keep = append(keep, root{id: id, name: "snapshot " + id.String(), gone: true})
+	}
+	slices.SortFunc(keep, func(a, b root) int { return compareBytes(a.id[:], b.id[:]) })
+	slices.SortFunc(forgotten, func(a, b *snapshotRecord) int { return sign(a.slot < b.slot) })
+	return keep, forgotten
+}
+
+// isHeld reports whether a hold keeps a snapshot. Needs commitMu.
+func (e *engine) isHeld(s *snapshotRecord) bool { return s.held(e.holdTime(e.now())) }
+
+// refOf names a snapshot for people.
+func (f *fold) refOf(s *snapshotRecord) string {
+	if s.partial {
+		return "unfinished backup of " + f.datasetName(s.dataset)
+	}
+	return "snapshot " + f.datasetName(s.dataset) + "@" + s.name
+}
+
+// kindsMoved are the kinds of volumes that prune and upkeep rewrite and remove. Journals are compacted behind checkpoints.
+func kindMoved(k volume.Kind) bool { return k == volume.Data || k == volume.Metadata }
