@@ -46,6 +46,26 @@ func compileGlob(s string) (glob, error) {
 	return glob{kind: globGeneral, text: s}, nil
 }
 
+// splitNames cuts a pattern at its slashes, but not at those between brackets: as in git these match nothing, and the bracket is
+// one of a name. A bracket that is not closed is left for compileGlob to refuse.
+func splitNames(s string) (names []string) {
+	from := 0
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '[':
+			if _, n := matchClass(s[i:], 0); n > 0 {
+				i += n - 1
+			}
+		case '/':
+			names = append(names, s[from:i])
+			from = i + 1
+		}
+	}
+	return append(names, s[from:])
+}
+
 // checkGlob finds what can never match.
 func checkGlob(s string) error {
 	for i := 0; i < len(s); i++ {

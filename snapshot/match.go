@@ -113,7 +113,7 @@ func compileRule(p Pattern) (r rule, ok bool, err error) {
 	if line == "" {
 		return r, false, nil
 	}
-	for name := range strings.SplitSeq(line, "/") {
+	for _, name := range splitNames(line) {
 		g, err := compileGlob(name)
 		if err != nil {
 			return r, false, &PatternError{Line: p.Line, Reason: err.Error()}

@@ -92,6 +92,19 @@ var matchTable = []struct {
 	{"\xff*", "\xfe\xff", false},
 	{"\xff*", "\xff\xfe", true},
 	{"new\nline", "line", true},
+	{"[a/b]x", "bx", true}, // a slash between brackets matches nothing, and ties the pattern to its place
+	{"[a/b]x", "d/bx", false},
+	{"d/[a/b]x", "d/ax", true},
+	{"d/[a/b]x", "d/cx", false},
+	{"**/[a/b]x", "d/ax", true},
+	{"a[/]b", "a/b", false},
+	{"a[!q]b", "a/b", false},
+	{"[!/]x", "cx", true},
+	{"[!/]x", "a/x", false},
+	{"*[/]x", "a/x", false},
+	{`[a\/b]x`, "ax", true},
+	{"/[/a]", "a", true},
+	{"[a/]/x", "a/x", true},
 }
 
 func TestMatch(t *testing.T) {

@@ -33,7 +33,7 @@ func newPathPattern(s string, isRegexp bool) (*pathPattern, error) {
 }
 
 func (p *pathPattern) compileNames(s string) error {
-	for name := range strings.SplitSeq(s, "/") {
+	for _, name := range splitNames(s) {
 		if name == "" {
 			continue
 		}
