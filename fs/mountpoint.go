@@ -43,10 +43,11 @@ func resolve(dir string) (string, error) {
 	return path, mountpointError(err)
 }
 
-// deadOrAlive tells a mount whose server has died from one that is served.
+// deadOrAlive tells a mount whose server has died from one that is served. stat would not: the kernel may still know the
+// attributes of its root.
 func deadOrAlive(path string) error {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); errors.Is(err, unix.ENOTCONN) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); errors.Is(err, unix.ENOTCONN) {
 		return ErrStale
 	}
 	return nil

@@ -38,8 +38,14 @@ func TestInitAtOnce(t *testing.T) {
 // TestFailedInit leaves nothing in the directory.
 func TestFailedInit(t *testing.T) {
 	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755|os.ModeSetgid); err != nil {
+		t.Fatal(err)
+	}
 	if err := Init(t.Context(), dir, InitOptions{}); err == nil {
 		t.Fatal("a store without a key slot")
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode() != os.ModeDir|os.ModeSetgid|0o755 {
+		t.Errorf("directory has another mode: %v %v", info.Mode(), err)
 	}
 	if list, err := os.ReadDir(dir); err != nil || len(list) > 0 {
 		t.Errorf("left: %v %v", list, err)

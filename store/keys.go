@@ -35,6 +35,7 @@ var (
 	ErrNoSlot        = seal.ErrNoSlot
 	ErrDamagedSlot   = seal.ErrDamagedSlot
 	ErrDamagedBundle = seal.ErrDamagedBundle
+	ErrNoKeys        = seal.ErrNoKeys
 	ErrIdentity      = seal.ErrIdentity
 	ErrBadSlot       = seal.ErrBadSlot
 	ErrLastSlot      = seal.ErrLastSlot

@@ -41,9 +41,15 @@ func Init(_ context.Context, dir string, o InitOptions) (err error) {
 			err = errors.Join(err, clearDir(dir, made))
 		}
 	}()
-	if err := os.Chmod(dir, 0o700); err != nil {
+	restore, err := makePrivate(dir)
+	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil && !made {
+			err = errors.Join(err, restore())
+		}
+	}()
 	files, err := filesFor(dir)
 	if err != nil {
 		return err
@@ -67,6 +73,16 @@ func Init(_ context.Context, dir string, o InitOptions) (err error) {
 		return err
 	}
 	return errors.Join(files.ownTree(dir), files.SyncDir(filepath.Dir(dir)))
+}
+
+// makePrivate keeps others out of dir; restore gives it back the mode it had.
+func makePrivate(dir string) (restore func() error, err error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	mode := info.Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)
+	return func() error { return os.Chmod(dir, mode) }, os.Chmod(dir, 0o700)
 }
 
 // emptyDir makes dir, or accepts an empty one.

@@ -36,6 +36,9 @@ func arrange(app *cli.App, args []string) (*commandLine, error) {
 	if a.help {
 		a.path, a.local, a.rest = []string{"help"}, nil, a.path
 	}
+	if a.version && len(a.path) == 0 {
+		a.path = []string{"version"}
+	}
 	if len(a.path) == 0 {
 		return nil, &usageError{msg: "no command given", hint: "'snapfs help' lists the commands"}
 	}
@@ -58,6 +61,7 @@ type arranger struct {
 
 	path, global, local, rest []string
 	args                      int  // arguments before "--"; -1: none met
+	version                   bool // --version was met before any command, as other programs have it
 	help                      bool // --help was met: it is as if "help COMMAND" had been typed
 }
 
@@ -189,6 +193,10 @@ func (a *arranger) flag(option string) (cli.Flag, *[]string, error) {
 	if name == "help" || name == "h" {
 		a.help = true
 		return &cli.BoolFlag{}, &a.local, nil
+	}
+	if name == "version" && a.command == nil {
+		a.version = true
+		return &cli.BoolFlag{}, new([]string), nil
 	}
 	return nil, nil, a.unknownOption(option)
 }

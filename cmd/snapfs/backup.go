@@ -157,9 +157,14 @@ func (p *program) takeSnapshot(ctx context.Context, st *store.Store, r *reporter
 	return backup.Run(ctx, st, o.Options)
 }
 
+// errNothingListed: most often the command that made the list has failed; an empty snapshot would look like a loss of everything.
+var errNothingListed = &usageError{msg: "nothing to back up: the lists of files are empty", hint: "is what makes the list of --files-from right?"}
+
 // dataset is the name the backup will go by.
 func (o *backupOptions) dataset() (string, error) {
 	switch {
+	case o.UseFiles && len(o.Files) == 0:
+		return "", errNothingListed
 	case o.Dataset != "":
 		return o.Dataset, nil
 	case o.stream != nil:
@@ -170,7 +175,7 @@ func (o *backupOptions) dataset() (string, error) {
 		paths = o.Files // without PATH each is one
 	}
 	if len(paths) == 0 {
-		return "", usagef("no PATH to back up: the lists of files are empty")
+		return "", errNothingListed
 	}
 	return backup.DatasetFor(paths)
 }

@@ -41,6 +41,7 @@ type datasetObject struct {
 	Time      *string  `json:"time"`
 	Host      string   `json:"host"`
 	Paths     []string `json:"paths"`
+	Base64    []string `json:"paths_base64,omitempty"`
 	Bytes     uint64   `json:"bytes"`
 	Entries   uint64   `json:"entries"`
 }
@@ -94,7 +95,8 @@ func datasetObjects(state *store.State, list []snapshot.Listed) []datasetObject 
 		name, at := l.Name, jsonTime(l.Start)
 		o.Snapshots++
 		o.Newest, o.Time = &name, &at
-		o.Host, o.Paths, o.Bytes, o.Entries = l.Summary.Host, orEmpty(l.Summary.Paths), l.Summary.Bytes, l.Summary.Entries
+		o.Host, o.Bytes, o.Entries = l.Summary.Host, l.Summary.Bytes, l.Summary.Entries
+		o.Paths, o.Base64 = orEmpty(l.Summary.Paths), base64Paths(l.Summary.Paths)
 	}
 	return objects
 }

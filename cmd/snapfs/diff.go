@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -45,6 +46,14 @@ func (p *program) runDiff(ctx context.Context, o diffOptions) error {
 		to, b, err := p.openTree(ctx, st, o.to)
 		if err != nil {
 			return err
+		}
+		for _, side := range []struct {
+			*snapshot.Target
+			tree *snapshot.Tree
+		}{{from, a}, {to, b}} {
+			if _, err := side.tree.Walk(ctx, side.Path); err != nil {
+				return fmt.Errorf("%s:%s: %w", side.Ref(), side.Path, err)
+			}
 		}
 		return snapshot.Diff(ctx, a, from.Path, b, to.Path, func(c snapshot.Change) error {
 			if p.global.json {

@@ -26,6 +26,7 @@ type entryObject struct {
 	Mtime  string `json:"mtime"`
 	Links  uint32 `json:"nlink"`
 	Target string `json:"target,omitempty"`
+	Raw    string `json:"target_base64,omitempty"` // of a target that is not UTF-8
 }
 
 // longEntryObject is an entry in the JSON of ls -l.
@@ -40,7 +41,7 @@ func newEntryObject(snapshotID, path string, e *snapshot.Entry) *entryObject {
 	return &entryObject{
 		Snapshot: snapshotID, jsonPath: newJSONPath(path), Type: typeName(e.Type), Mode: fmt.Sprintf("%04o", e.Mode),
 		UID: e.UID, GID: e.GID, User: e.User, Group: e.Group, Size: e.Size, Mtime: jsonTime(goTime(e.Mtime)),
-		Links: max(e.Nlink, 1), Target: e.Target,
+		Links: max(e.Nlink, 1), Target: e.Target, Raw: newJSONPath(e.Target).PathBase64,
 	}
 }
 

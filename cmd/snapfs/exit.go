@@ -85,7 +85,7 @@ func exitCode(err error) int {
 // isDamage reports whether an error means that what is stored is not what was written.
 func isDamage(err error) bool {
 	return as[*damagedError](err) || as[*remainsError](err) || as[*store.CorruptError](err) || as[*store.MissingError](err) ||
-		is(store.ErrConfig, store.ErrDamagedSlot, store.ErrDamagedBundle, snapshot.ErrMalformed)(err)
+		is(store.ErrConfig, store.ErrDamagedSlot, store.ErrDamagedBundle, store.ErrNoKeys, snapshot.ErrMalformed)(err)
 }
 
 func is(targets ...error) func(error) bool {

@@ -29,6 +29,10 @@ var plainHints = []struct {
 	{store.ErrNoSlot, "'snapfs key list' shows what kinds of secrets unlock the store"},
 	{errNoSecret, "give --password-file, --password-command, --key-file or --identity-file, or set $SNAPFS_PASSWORD"},
 	{store.ErrNotFound, "'snapfs dataset list' and 'snapfs snapshots' list what there is"},
+	{store.ErrNoKeys, "'snapfs key import' puts back what 'snapfs key export' printed; copies of the store have a directory 'keys' as well"},
+	{store.ErrDamagedBundle, "'snapfs key import' puts back what 'snapfs key export' printed; copies of the store have a directory 'keys' as well"},
+	{store.ErrDamagedSlot, "another slot may open it ('snapfs key list'); 'snapfs key import' puts back what 'snapfs key export' printed"},
+	{store.ErrConfig, "put snapfs.json back from a copy of the store, or move it away: 'snapfs rebuild' makes it anew from keys and volumes"},
 	{store.ErrSheet, "compare these lines with the sheet; nothing has been changed"},
 	{store.ErrLastSlot, "add another slot first: 'snapfs key add'"},
 	{store.ErrUnknownSlot, "'snapfs key list' shows the IDs"},
@@ -107,6 +111,9 @@ func candidateHints(err error) []string {
 
 // typedHints need what the error carries.
 func typedHints(err error) []string {
+	if as[*newKeyFileError](err) {
+		return []string{"give the name of a key file of 32 bytes, or one that is not there: then a key is made"}
+	}
 	var locked *store.LockedError
 	if errors.As(err, &locked) {
 		return []string{"try again later, or use --wait"}

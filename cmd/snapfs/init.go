@@ -252,11 +252,20 @@ func (p *program) passwordBeside(ctx context.Context) ([]store.NewKeySlot, error
 	return []store.NewKeySlot{{Password: given.Password}}, nil
 }
 
+// newKeyFileError: a file that is there cannot become a key. It is about the file, not about unlocking.
+type newKeyFileError struct{ err error }
+
+func (e *newKeyFileError) Error() string {
+	return strings.TrimPrefix(e.err.Error(), errNoSecret.Error()+": ")
+}
+
 // makeKeyFile reads a key file, or makes it where it is missing.
 func makeKeyFile(path string) (key []byte, made bool, err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		key, err = readKeyFile(path)
+		if key, err = readKeyFile(path); err != nil {
+			err = &newKeyFileError{err}
+		}
 		return key, false, err
 	}
 	if err != nil {

@@ -122,6 +122,20 @@ func newJSONPath(path string) jsonPath {
 	return j
 }
 
+// base64Paths gives all paths with their bytes, if one of them is not UTF-8.
+func base64Paths(paths []string) []string {
+	whole := true
+	out := make([]string, len(paths))
+	for i, path := range paths {
+		whole = whole && utf8.ValidString(path)
+		out[i] = base64.StdEncoding.EncodeToString([]byte(path))
+	}
+	if whole {
+		return nil
+	}
+	return out
+}
+
 // jsonTime is RFC 3339 in UTC; "" stands for no time. Years beyond 9999, which file times may have, are no error.
 func jsonTime(t time.Time) string {
 	if t.IsZero() {

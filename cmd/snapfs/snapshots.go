@@ -47,6 +47,7 @@ type snapshotObject struct {
 	End         string   `json:"end"`
 	Parent      *string  `json:"parent"`
 	Paths       []string `json:"paths"`
+	PathsBase64 []string `json:"paths_base64,omitempty"` // of all of them, if one is not UTF-8
 	Entries     uint64   `json:"entries"`
 	Bytes       uint64   `json:"bytes"`
 	BytesStored uint64   `json:"bytes_stored"`
@@ -62,7 +63,7 @@ type snapshotObject struct {
 func newSnapshotObject(l snapshot.Listed) snapshotObject {
 	o := snapshotObject{
 		ID: l.ID.String(), Name: l.Name, Dataset: l.Dataset, Time: jsonTime(l.Start), Tags: orEmpty(l.Tags), Damaged: l.Damaged, Forgotten: l.Forgotten,
-		Host: l.Summary.Host, User: l.Summary.User, End: jsonTime(l.Summary.End), Paths: orEmpty(l.Summary.Paths),
+		Host: l.Summary.Host, User: l.Summary.User, End: jsonTime(l.Summary.End), Paths: orEmpty(l.Summary.Paths), PathsBase64: base64Paths(l.Summary.Paths),
 		Entries: l.Summary.Entries, Bytes: l.Summary.Bytes, BytesStored: l.Summary.BytesStored, Errors: l.Summary.Errors,
 		Program: l.Summary.Program,
 	}

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"encoding/base64"
 	"fmt"
-	"unicode/utf8"
 
 	"snapfs/store"
 )
@@ -112,20 +110,6 @@ func (v *verifyReport) eachEvent(f store.Finding, fn func(findingEvent)) {
 		}
 		fn(of)
 	}
-}
-
-// base64Paths gives all paths with their bytes, if one of them is not UTF-8.
-func base64Paths(paths []string) []string {
-	whole := true
-	out := make([]string, len(paths))
-	for i, path := range paths {
-		whole = whole && utf8.ValidString(path)
-		out[i] = base64.StdEncoding.EncodeToString([]byte(path))
-	}
-	if whole {
-		return nil
-	}
-	return out
 }
 
 // pathsShown is how many paths of a finding are shown to people, unless they want all.

@@ -10,6 +10,8 @@ var (
 	ErrNoSlot = errors.New("no key slot of that kind")
 	// ErrDamagedSlot: the slots that might have been opened are damaged.
 	ErrDamagedSlot = errors.New("key slot is damaged")
+	// ErrNoKeys: no key slot of any kind is there; the directory is empty or missing.
+	ErrNoKeys = errors.New("all key slots are missing")
 	// ErrDamagedBundle: a slot was opened, but no key bundle is whole.
 	ErrDamagedBundle = errors.New("key bundle is damaged")
 	// ErrIdentity: the identity file is not one, or needs a passphrase.

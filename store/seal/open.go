@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"filippo.io/age"
 )
@@ -25,11 +26,14 @@ func infos(slots []*slotFile) []Info {
 	return out
 }
 
-// Open unlocks the newest bundle in dir. Errors: ErrWrongSecret, ErrNoSlot (none of the secret's kind),
+// Open unlocks the newest bundle in dir. Errors: ErrNoKeys, ErrWrongSecret, ErrNoSlot (none of the secret's kind),
 // ErrDamagedSlot, ErrDamagedBundle, ErrIdentity, and what unlock returns.
 func Open(ctx context.Context, dir string, unlock Unlocker) (*Bundle, error) {
 	d := keyDir{dir}
 	slots, err := d.slots()
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(slots) == 0 {
+		return nil, fmt.Errorf("keys in %s: %w", d.path, ErrNoKeys)
+	}
 	if err != nil {
 		return nil, err
 	}
