@@ -53,6 +53,13 @@ func (f *faultyFiles) SyncDir(path string) error {
 	return f.Files.SyncDir(path)
 }
 
+func (f *faultyFiles) Rename(from, to string) error {
+	if err := f.next(); err != nil {
+		return err
+	}
+	return f.Files.Rename(from, to)
+}
+
 type faultyFile struct {
 	volume.File
 	f *faultyFiles

@@ -33,9 +33,6 @@ func (v *verifier) repair(ctx context.Context) error {
 		return nil
 	}
 	e := v.e
-	if err := e.mayWrite(); err != nil {
-		return err
-	}
 	if err := v.progress(func(p *VerifyProgress) { p.Phase = "repair" }); err != nil {
 		return err
 	}
@@ -62,12 +59,25 @@ func (v *verifier) repairVolumes(ctx context.Context, stray map[volume.ID][]stri
 		if errors.Is(err, errNotBetter) || errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
+		if ctx.Err() != nil {
+			return again, ctx.Err()
+		}
 		if err != nil {
-			return again, fmt.Errorf("repair of volume %s: %w", id, err)
+			v.notRepaired(id, err)
+			continue
 		}
 		again = again || kind == volume.Journal
 	}
 	return again, nil
+}
+
+// notRepaired says why findings remain: a full disk, for instance. The others are mended all the same.
+func (v *verifier) notRepaired(id volume.ID, err error) {
+	for i := range v.findings {
+		if f := &v.findings[i]; f.Volume == id {
+			f.Text += fmt.Sprintf("; not repaired: %v", err)
+		}
+	}
 }
 
 // nameStray says of missing volumes that they lie there under other names.
@@ -125,7 +135,9 @@ func (v *verifier) repairVolume(ctx context.Context, id volume.ID) (volume.Kind,
 	if !usable {
 		return 0, errNotBetter
 	}
-	if err := e.healFile(id); err != nil {
+	if err := e.healFile(id); errors.Is(err, errNotBetter) {
+		return 0, v.settleRepaired(ctx, id) // somebody else may have mended it meanwhile
+	} else if err != nil {
 		return 0, err
 	}
 	if err := e.replaced(state); err != nil {
@@ -169,10 +181,23 @@ func (e *engine) healFile(id volume.ID) (err error) {
 	if err := e.better(id, src, size, dst, report.Size); err != nil {
 		return err
 	}
-	if err := e.files.Rename(tmp, path); err != nil {
+	return e.exchange(id, tmp)
+}
+
+// exchange puts a copy in the place of a volume, which keeps the flag that guards it.
+func (e *engine) exchange(id volume.ID, tmp string) error {
+	guarded, err := e.unguard(id)
+	if err != nil {
 		return err
 	}
-	return e.files.SyncDir(volumesDir(e.dir))
+	err = e.files.Rename(tmp, volumePath(e.dir, id))
+	if err == nil {
+		err = e.files.SyncDir(volumesDir(e.dir))
+	}
+	if guarded {
+		err = errors.Join(err, e.guard(id))
+	}
+	return err
 }
 
 func fileSize(path string) (int64, error) {

@@ -10,6 +10,13 @@ import (
 	"snapfs/store/volume"
 )
 
+// Kinds of volumes, for those above this package.
+const (
+	VolumeData     = volume.Data
+	VolumeMetadata = volume.Metadata
+	VolumeJournal  = volume.Journal
+)
+
 // VolumeInfo describes a volume of the store.
 type VolumeInfo struct {
 	ID       volume.ID

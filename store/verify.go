@@ -116,6 +116,11 @@ func (e *engine) verify(ctx context.Context, s *localSession, o VerifyOptions, e
 	if e.references == nil {
 		return VerifySummary{}, ErrNoReferences
 	}
+	if o.Repair {
+		if err := e.mayWrite(); err != nil {
+			return VerifySummary{}, err
+		}
+	}
 	v := &verifier{e: e, session: s, o: o, event: event, matched: map[volume.ID]int64{}, frames: map[frameKey]bool{}}
 	v.openers.New = func() any { return &opener{check: frameChecker{keys: e.idKeys}} }
 	if err := event(VerifyEvent{Begin: true}); err != nil {

@@ -196,6 +196,7 @@ func (c *volumeCheck) label() {
 
 func (c *volumeCheck) checkLabel(l volume.Label, err error, offset, length int64) {
 	switch {
+	case c.foreign(): // said once
 	case err != nil:
 		c.found(ProblemLabel, offset, length, "label: %v", err)
 	case l.Store != c.v.e.storeID:
@@ -207,7 +208,7 @@ func (c *volumeCheck) checkLabel(l volume.Label, err error, offset, length int64
 
 // contents reads the contents table.
 func (c *volumeCheck) contents() error {
-	if c.trailer.Volume.IsZero() {
+	if c.trailer.Volume.IsZero() || c.foreign() {
 		return nil
 	}
 	err := volume.ReadContents(c.file, c.trailer, c.aead, func(f volume.FrameInfo) error {

@@ -129,8 +129,9 @@ func typedHints(err error) []string {
 	if errors.As(err, &incomplete) && os.Geteuid() != 0 {
 		return []string{"only root may read and write everything"}
 	}
-	if as[*remainsError](err) {
-		return []string{"the next backup stores anew what the source still has; restore everything else while it can be read"}
+	var remains *remainsError
+	if errors.As(err, &remains) {
+		return remains.hints()
 	}
 	var missing *store.MissingError
 	var corrupt *store.CorruptError

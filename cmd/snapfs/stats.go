@@ -12,7 +12,10 @@ import (
 func (p *program) statsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "stats", Usage: "say how large the store is and what is in it",
-		Description: about("'contents' are all different pieces of data before compression, each counted once.", "snapfs stats", "snapfs stats --json"),
+		Description: about(`
+'contents' are all different pieces of data before compression, each counted once. --verbose lists the volumes too, with when all of
+each was last verified.`,
+			"snapfs stats", "snapfs stats --verbose", "snapfs stats --json"),
 		Action:      action(0, 0, func(c *cli.Context, _ []string) error { return p.runStats(c.Context) }),
 	}
 }
@@ -35,6 +38,8 @@ type statsObject struct {
 	IndexBytes    int64  `json:"index_bytes"`
 	Blobs         int64  `json:"blobs"`
 	RawBytes      int64  `json:"raw_bytes"`
+
+	VolumeList []volumeObject `json:"volume_list,omitempty"` // with --verbose
 }
 
 func (p *program) runStats(ctx context.Context) error {
@@ -43,13 +48,23 @@ func (p *program) runStats(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		var volumes []store.VolumeInfo
+		if p.global.verbose {
+			if volumes, err = st.Volumes(ctx); err != nil {
+				return err
+			}
+		}
 		if p.global.json {
 			return p.out.object(statsObject{
 				st.Dir(), s.StoreID, jsonTime(s.Created), s.Encrypted, s.KeySlots, s.Datasets, s.Snapshots, s.Volumes, s.Bytes,
 				s.DataBytes, s.MetaBytes, s.JournalBytes, s.ParityBytes, s.IndexBytes, s.Blobs, s.RawBytes,
+				newVolumeObjects(volumes),
 			})
 		}
-		return p.printStats(st.Dir(), s)
+		if err := p.printStats(st.Dir(), s); err != nil || !p.global.verbose {
+			return err
+		}
+		return p.printVolumes(volumes)
 	})
 }
 

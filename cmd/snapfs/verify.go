@@ -97,6 +97,7 @@ type verifyReport struct {
 	blobs    map[store.ID]*hitBlob // that cannot be had
 	paths    int                   // different ones
 	files    bool                  // without a key
+	repair   bool
 }
 
 // hitBlob is where a blob that cannot be had is needed.
@@ -116,7 +117,7 @@ func (p *program) runVerify(ctx context.Context, o verifyOptions) error {
 	return p.withStore(ctx, "verify", func(st *store.Store) error {
 		r := p.newReporter()
 		defer r.clear()
-		report := &verifyReport{}
+		report := &verifyReport{repair: o.Repair}
 		var err error
 		report.summary, err = st.Verify(ctx, o.VerifyOptions, func(e store.VerifyEvent) error {
 			report.take(e)
