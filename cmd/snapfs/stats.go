@@ -16,7 +16,7 @@ func (p *program) statsCommand() *cli.Command {
 'contents' are all different pieces of data before compression, each counted once. --verbose lists the volumes too, with when all of
 each was last verified.`,
 			"snapfs stats", "snapfs stats --verbose", "snapfs stats --json"),
-		Action:      action(0, 0, func(c *cli.Context, _ []string) error { return p.runStats(c.Context) }),
+		Action: action(0, 0, func(c *cli.Context, _ []string) error { return p.runStats(c.Context) }),
 	}
 }
 
