@@ -64,7 +64,7 @@ func (p *program) runStats(ctx context.Context) error {
 		if err := p.printStats(st.Dir(), s); err != nil || !p.global.verbose {
 			return err
 		}
-		return p.printVolumes(volumes)
+		return p.printVolumeList(volumes)
 	})
 }
 

@@ -37,8 +37,8 @@ func kindWord(v store.VolumeInfo) string {
 	return "unknown"
 }
 
-// printVolumes lists volumes with when they were last verified.
-func (p *program) printVolumes(list []store.VolumeInfo) error {
+// printVolumeList lists volumes with when they were last verified.
+func (p *program) printVolumeList(list []store.VolumeInfo) error {
 	t := newTable("volume", "kind", ">size", ">blobs", "verified", "")
 	for _, v := range list {
 		verified, note := "never", ""
