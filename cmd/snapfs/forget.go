@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,7 +29,7 @@ stays, and so does what it would keep if there were only snapshots without error
 snapshot of a dataset, one that is held or dated in the future, one tagged suspicious and the last one before that.
 Days begin at midnight of the local time zone, or of --timezone. --dry-run shows what would be removed, what kept,
 and why.`,
-			"snapfs forget --keep-hourly 24 --keep-daily 7 --keep-weekly 4 --keep-monthly 12",
+			"snapfs forget --keep-hourly 24 --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --prune",
 			"snapfs forget --keep-within 30d --keep-tag release --dataset src --dry-run",
 			"snapfs forget 1a2b3c4d etc@2026-11-22_03-15-07",
 			"snapfs forget --dataset old-laptop --all"),
@@ -68,6 +69,7 @@ func forgetFlags() []cli.Flag {
 		&cli.StringFlag{Name: "tag", Usage: "only snapshots with tag `T`"},
 		&cli.StringFlag{Name: "timezone", Usage: "time zone `Z` that days begin in, as Europe/Berlin (default: local)"},
 		&cli.BoolFlag{Name: "all", Usage: "all snapshots of the dataset"},
+		&cli.BoolFlag{Name: "prune", Usage: "give the space back at once, as 'snapfs prune' does"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "only say what would be done"})
 }
 
@@ -80,12 +82,13 @@ type forgetOptions struct {
 	tag      string
 	zone     *time.Location
 	dryRun   bool
+	prune    bool
 }
 
 func (p *program) forgetOptions(c *cli.Context, args []string) (o forgetOptions, err error) {
 	o = forgetOptions{
 		refs: args, all: c.Bool("all"), datasets: c.StringSlice("dataset"), tag: c.String("tag"), zone: p.zone,
-		dryRun: c.Bool("dry-run"),
+		dryRun: c.Bool("dry-run"), prune: c.Bool("prune"),
 	}
 	if o.rules, err = keepRules(c); err != nil {
 		return o, err
@@ -164,6 +167,8 @@ type forgetSummary struct {
 	Removed int     `json:"removed"`
 	DryRun  bool    `json:"dry_run,omitempty"`
 	Seconds float64 `json:"seconds"`
+
+	Prune *pruneSummary `json:"prune,omitempty"` // of --prune
 }
 
 func (p *program) runForget(ctx context.Context, o forgetOptions) error {
@@ -179,17 +184,38 @@ func (p *program) runForget(ctx context.Context, o forgetOptions) error {
 				ids = append(ids, c.ID)
 			}
 		}
-		if !o.dryRun && len(ids) > 0 {
+		if !o.dryRun && (len(ids) > 0 || o.prune) {
 			if err := p.adminRights(ctx, st); err != nil {
 				return err
 			}
+		}
+		if !o.dryRun && len(ids) > 0 {
 			if err := st.Forget(ctx, ids); err != nil {
 				return err
 			}
 		}
-		s := forgetSummary{"summary", len(choices) - len(ids), len(ids), o.dryRun, p.now().Sub(started).Seconds()}
-		return p.printForgotten(choices, s, o)
+		s := forgetSummary{Event: "summary", Kept: len(choices) - len(ids), Removed: len(ids), DryRun: o.dryRun}
+		if err := p.printForgotten(choices, s, o); err != nil {
+			return err
+		}
+		if o.prune {
+			s.Prune, err = p.prune(ctx, st, pruneForgotten(ids, o.dryRun))
+		}
+		if p.global.json { // whatever became of the prune: the snapshots are forgotten
+			s.Seconds = p.now().Sub(started).Seconds()
+			err = errors.Join(p.out.object(s), err)
+		}
+		return err
 	})
+}
+
+// pruneForgotten is the prune after forgetting, or the one that would follow.
+func pruneForgotten(ids []store.ID, dryRun bool) store.PruneOptions {
+	o := store.PruneOptions{MaxWaste: store.DefaultMaxWaste, DryRun: dryRun}
+	if dryRun {
+		o.Forget = ids
+	}
+	return o
 }
 
 // chooseForgotten decides about every snapshot that is asked about.
@@ -288,7 +314,7 @@ func datasetSnapshots(ctx context.Context, st *store.Store, dataset string) ([]s
 	return nil, fmt.Errorf("dataset %s: %w", dataset, store.ErrNotFound)
 }
 
-// printForgotten writes the table of a dry run, and what was done otherwise.
+// printForgotten writes the table of a dry run, and what was done otherwise; in JSON the summary comes later.
 func (p *program) printForgotten(choices []forgetChoice, s forgetSummary, o forgetOptions) error {
 	if p.global.json {
 		for _, c := range choices {
@@ -296,7 +322,7 @@ func (p *program) printForgotten(choices []forgetChoice, s forgetSummary, o forg
 				return err
 			}
 		}
-		return p.out.object(s)
+		return nil
 	}
 	if p.global.quiet {
 		return nil
@@ -311,7 +337,7 @@ func (p *program) printForgotten(choices []forgetChoice, s forgetSummary, o forg
 	if err := p.out.printf("%s %s, %s %s\n", forgot, count(int64(s.Removed), "snapshot", "snapshots"), kept, formatCount(int64(s.Kept))); err != nil {
 		return err
 	}
-	if s.Removed > 0 && !o.dryRun {
+	if s.Removed > 0 && !o.dryRun && !o.prune {
 		p.say("hint: 'snapfs prune' gives their space back; until then 'snapfs unforget' brings them back")
 	}
 	return nil

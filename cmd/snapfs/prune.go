@@ -74,7 +74,11 @@ func (p *program) runPrune(ctx context.Context, o store.PruneOptions) error {
 				return err
 			}
 		}
-		return p.prune(ctx, st, o)
+		s, err := p.prune(ctx, st, o)
+		if s != nil && p.global.json {
+			err = errors.Join(p.out.object(s), err)
+		}
+		return err
 	})
 }
 
@@ -121,8 +125,9 @@ type pruneSummary struct {
 	DryRun           bool    `json:"dry_run,omitempty"`
 }
 
-// prune runs a prune on an open store and reports it.
-func (p *program) prune(ctx context.Context, st *store.Store, o store.PruneOptions) error {
+// prune runs a prune on an open store and reports it, but for the summary in JSON, which it returns; nil if there is none. The error may
+// be that of a damaged volume which stays.
+func (p *program) prune(ctx context.Context, st *store.Store, o store.PruneOptions) (*pruneSummary, error) {
 	r := p.newReporter()
 	defer r.clear()
 	result, err := st.Prune(ctx, o, func(g store.PruneProgress) {
@@ -131,21 +136,19 @@ func (p *program) prune(ctx context.Context, st *store.Store, o store.PruneOptio
 	})
 	r.clear()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p.printPruned(o, result)
-	if p.global.json {
-		err = p.out.object(pruneSummary{
-			"summary", result.Purged, len(result.Removed), len(result.Rewritten), result.BytesFreed, result.Bytes, result.Waste,
-			result.Missing, len(result.Damaged), p.now().Sub(r.started).Seconds(), o.DryRun,
-		})
-	} else if !p.global.quiet {
+	if !p.global.json && !p.global.quiet {
 		err = p.out.print(pruneText(o, result))
 	}
 	if len(result.Damaged) > 0 {
-		return errors.Join(err, result.Damaged[0])
+		err = errors.Join(err, result.Damaged[0])
 	}
-	return err
+	return &pruneSummary{
+		"summary", result.Purged, len(result.Removed), len(result.Rewritten), result.BytesFreed, result.Bytes, result.Waste,
+		result.Missing, len(result.Damaged), p.now().Sub(r.started).Seconds(), o.DryRun,
+	}, err
 }
 
 func pruneLine(r *reporter, g store.PruneProgress) string {
