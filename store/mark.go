@@ -80,11 +80,12 @@ type root struct {
 
 // marking walks snapshots and marks what they need.
 type marking struct {
-	e      *engine
-	mark   *mark
-	unless *mark // what is marked here is not even looked at; may be nil
-	reader *reader
-	done   map[ID]bool // roots that have been walked
+	e       *engine
+	mark    *mark
+	unless  *mark // what is marked here is not even looked at; may be nil
+	session Session
+	reader  *reader
+	done    map[ID]bool // roots that have been walked
 
 	blobs   atomic.Int64 // marked
 	missing atomic.Int64 // chunks that are in no volume
@@ -95,12 +96,12 @@ const markCache = 16 << 20
 
 func (e *engine) newMarking(m, unless *mark) *marking {
 	s := e.newSession("prune") // only to look things up
-	k := &marking{e: e, mark: m, unless: unless, done: map[ID]bool{}}
+	k := &marking{e: e, mark: m, unless: unless, session: s, done: map[ID]bool{}}
 	k.reader = newReader(e.dir, e.bundle, s, markCache)
 	return k
 }
 
-func (k *marking) close() error { return errors.Join(k.reader.close(), k.reader.session.Close()) }
+func (k *marking) close() error { return errors.Join(k.reader.close(), k.session.Close()) }
 
 // walk marks what roots need, several at a time.
 func (k *marking) walk(ctx context.Context, roots []root, walked func()) error {

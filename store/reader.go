@@ -22,7 +22,8 @@ import (
 type reader struct {
 	dir     string
 	bundle  *seal.Bundle
-	session Session
+	session blobSource
+	open    func(volume.ID) (*openedVolume, error)
 	cache   *frameCache
 	damaged damagedFrames
 
@@ -35,9 +36,17 @@ type reader struct {
 	closed  bool
 }
 
+// blobSource is what a reader needs of a session.
+type blobSource interface {
+	Locate(ctx context.Context, ids []ID) ([]Place, error)
+	Read(ctx context.Context, v volume.ID, offset int64, n int) ([]byte, error)
+	Damaged(ctx context.Context, found []DamagedFrame) error
+}
+
 // openedVolume is a volume open for reading. Those that the reader no longer keeps are closed by their last user.
 type openedVolume struct {
-	file  *os.File // nil: read through the session
+	file  *os.File    // nil: read through the session, or from bare
+	bare  *BareVolume // one that is no file of a store
 	aead  cipher.AEAD
 	trail trail
 
@@ -53,11 +62,13 @@ const maxOpened = 128
 // everybody has closed it, and whoever is idle never learns of the removal.
 const keepOpened = time.Second
 
-func newReader(dir string, b *seal.Bundle, s Session, cacheBytes int64) *reader {
-	return &reader{
+func newReader(dir string, b *seal.Bundle, s blobSource, cacheBytes int64) *reader {
+	r := &reader{
 		dir: dir, bundle: b, session: s, cache: newFrameCache(cacheBytes),
 		prefetches: make(chan struct{}, 4), volumes: map[volume.ID]*openedVolume{},
 	}
+	r.open = r.openOfStore
+	return r
 }
 
 // get returns a blob, from the cache if it is there.
@@ -231,21 +242,39 @@ func (r *reader) openPackOnce(ctx context.Context, p Place, id ID, buf *[]byte) 
 }
 
 func (r *reader) stored(ctx context.Context, v *openedVolume, p Place, buf *[]byte) ([]byte, error) {
-	if v.file == nil {
+	if v.file == nil && v.bare == nil {
 		return r.session.Read(ctx, p.Volume, p.Offset, int(p.Stored))
 	}
 	if cap(*buf) < int(p.Stored) {
 		*buf = make([]byte, max(int(p.Stored), 1<<18))
 	}
 	b := (*buf)[:p.Stored]
-	n, err := v.file.ReadAt(b, p.Offset)
+	n, err := v.readAt(b, p.Offset)
 	if errors.Is(err, io.EOF) {
 		err = fmt.Errorf("the volume ends in the frame: %d of %d bytes", n, p.Stored)
 	}
 	if from, to := v.trail.passed(p.Offset, int64(p.Stored)); to > from {
-		_ = unix.Fadvise(int(v.file.Fd()), from, to-from, unix.FADV_DONTNEED)
+		v.forget(from, to-from)
 	}
 	return b, err
+}
+
+func (v *openedVolume) readAt(b []byte, offset int64) (int, error) {
+	if v.bare != nil {
+		return v.bare.Source.ReadAt(b, offset)
+	}
+	return v.file.ReadAt(b, offset)
+}
+
+// forget drops pages that were read.
+func (v *openedVolume) forget(from, length int64) {
+	file, base := v.file, int64(0)
+	if v.bare != nil {
+		file, base = v.bare.Pages, v.bare.Base
+	}
+	if file != nil {
+		_ = unix.Fadvise(int(file.Fd()), base+from, length, unix.FADV_DONTNEED)
+	}
 }
 
 // use returns a volume for reading, opening it if needed, until leave.
@@ -259,6 +288,23 @@ func (r *reader) use(id volume.ID) (*openedVolume, error) {
 		v.users++
 		return v, nil
 	}
+	v, err := r.open(id)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.volumes) >= maxOpened {
+		r.dropOne()
+	}
+	v.users = 1
+	r.volumes[id] = v
+	if r.sweep == nil {
+		r.sweep = time.AfterFunc(keepOpened, r.closeIdle)
+	}
+	return v, nil
+}
+
+// openOfStore opens a volume of the store's directory; one that cannot be opened is read through the session.
+func (r *reader) openOfStore(id volume.ID) (*openedVolume, error) {
 	aead, err := r.bundle.VolumeAEAD(id)
 	if err != nil {
 		return nil, err
@@ -270,15 +316,7 @@ func (r *reader) use(id volume.ID) (*openedVolume, error) {
 	if err != nil {
 		file = nil
 	}
-	if len(r.volumes) >= maxOpened {
-		r.dropOne()
-	}
-	v := &openedVolume{file: file, aead: aead, users: 1}
-	r.volumes[id] = v
-	if r.sweep == nil {
-		r.sweep = time.AfterFunc(keepOpened, r.closeIdle)
-	}
-	return v, nil
+	return &openedVolume{file: file, aead: aead}, nil
 }
 
 // closeIdle closes what nobody has read for a while, and comes again as long as anything is open.
