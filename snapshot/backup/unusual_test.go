@@ -282,3 +282,28 @@ func TestJudgesASample(t *testing.T) {
 		t.Errorf("%d novel files of 3000", a.Novel)
 	}
 }
+
+// TestInterruptedActivity: what an interrupted run had judged counts in the run that finds it in the partial.
+func TestInterruptedActivity(t *testing.T) {
+	r, dir := newFakeRepo(t), t.TempDir()
+	for i := range 60 {
+		writeText(t, file(dir, i), i, 1)
+	}
+	r.backup(t, Options{Paths: []string{dir}})
+	r.backup(t, Options{Paths: []string{dir}})
+	for i := range 60 {
+		encrypt(t, file(dir, i), "")
+	}
+	// What a run leaves that has read all but the last directory, and is killed then.
+	whole := r.backup(t, Options{Paths: []string{dir}})
+	last := &r.state.Snapshots[len(r.state.Snapshots)-1]
+	if last.ID != whole.Snapshot.ID {
+		t.Fatal("another snapshot is the last")
+	}
+	last.Partial, last.Tags = true, nil
+	res := r.backup(t, Options{Paths: []string{dir}})
+	// Read again or not (they are young): the store knows what the interrupted run has put.
+	if a, _ := activityOf(&res.Snapshot); a.Dense != 60 || len(res.Unusual) == 0 {
+		t.Errorf("%+v, %v", a, res.Unusual)
+	}
+}
