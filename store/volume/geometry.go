@@ -21,9 +21,9 @@ const (
 	fullGroups = 128
 	fullSpan   = fullData * fullGroups << fullShift
 
-	// readBackLimit is up to which length the last span of a volume is read back, to be given a geometry that fits it;
-	// parity of a longer one is at hand and at most 6 % of it.
-	readBackLimit = fullSpan / 2
+	// A last span of up to this part of a full one is read back, to be given a geometry that fits it; parity of a
+	// longer one is at hand and at most 6 % of it.
+	readBackShare = 2
 
 	// volumeShare bounds what the last span of a volume may cost beyond its own share, as a part of the whole volume: so
 	// that a burst heals behind the last full span of a large volume as well as within it.
@@ -44,7 +44,7 @@ func ParitySpace(percent int) int64 {
 	if rows == 0 {
 		return 0
 	}
-	s := paritySet{geometry: fullGeometry(0, rows), trailer: make([]byte, TrailerSize)}
+	s := paritySet{geometry: fullGeometry(rows), trailer: make([]byte, TrailerSize)}
 	return s.size()
 }
 
@@ -86,15 +86,15 @@ func (g *geometry) coder() reedsolomon.Encoder {
 }
 
 // fullGeometry is that of every span but the last of a volume.
-func fullGeometry(offset int64, rows int) geometry {
-	return geometry{shift: fullShift, data: fullData, rows: rows, groups: fullGroups, offset: offset, length: fullSpan}
+func fullGeometry(rows int) geometry {
+	return geometry{shift: fullShift, data: fullData, rows: rows, groups: fullGroups, length: fullSpan}
 }
 
 // shortGeometry fits a span shorter than a full one: the groups are about twice as many blocks long as there are groups, so
 // that what parity costs and the burst that heals both shrink with the root of the length, and small blocks below 1 MiB. A
 // page of 4 KiB heals always. volume is how long the whole volume is, 0 if that does not matter.
-func shortGeometry(offset, length, volume int64, rows int) geometry {
-	g := geometry{shift: fullShift, rows: rows, offset: offset, length: length}
+func shortGeometry(offset, length, volume int64, full geometry) geometry {
+	g := geometry{shift: full.shift, rows: full.rows, offset: offset, length: length}
 	switch {
 	case length < 256<<10:
 		g.shift = 9
@@ -102,12 +102,12 @@ func shortGeometry(offset, length, volume int64, rows int) geometry {
 		g.shift = 10
 	}
 	n := int64(g.blocks())
-	data := min(fullData, max(16, 2*int64(math.Sqrt(float64(n)))))
-	pageRows := int64(max(1, rows-1)) << g.shift // a page over the end of the span reaches into a row as well
+	data := min(int64(full.data), max(16, 2*int64(math.Sqrt(float64(n)))))
+	pageRows := int64(max(1, g.rows-1)) << g.shift // a page over the end of the span reaches into a row as well
 	page := (4096 + pageRows - 1) / pageRows
 	groups := max((n+data-1)/data, page)
-	if share := min(fullGroups, volume/volumeShare/int64(rows)>>fullShift); share<<fullShift > groups<<g.shift {
-		g.shift = fullShift
+	if share := min(int64(full.groups), volume/volumeShare/int64(g.rows)>>full.shift); share<<full.shift > groups<<g.shift {
+		g.shift = full.shift
 		groups = min(share, int64(g.blocks()))
 	}
 	g.groups = int(groups)

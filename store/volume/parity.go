@@ -10,7 +10,7 @@ import (
 // are still busy with are kept: with frames shorter than a span hardly ever more than two, 2.2 MiB each at 3 %.
 type parityMaker struct {
 	id   ID
-	rows int
+	full geometry // of a full span; the offset is 0
 	code reedsolomon.Encoder
 
 	mu    sync.Mutex
@@ -26,20 +26,16 @@ type openSpan struct {
 	have  map[int]int    // bytes of them
 }
 
-func newParityMaker(id ID, percent int) *parityMaker {
-	rows := rowsFor(percent)
-	if rows == 0 {
-		return nil
-	}
-	g := fullGeometry(0, rows)
-	return &parityMaker{id: id, rows: rows, code: g.coder(), spans: map[int64]*openSpan{}}
+func newParityMaker(id ID, full geometry) *parityMaker {
+	return &parityMaker{id: id, full: full, code: full.coder(), spans: map[int64]*openSpan{}}
 }
 
 // add takes what was written at an offset. Safe for concurrent use, each byte once.
 func (m *parityMaker) add(offset int64, b []byte) {
 	for len(b) > 0 {
-		n := min(int64(len(b)), fullSpan-offset%fullSpan)
-		m.addToSpan(offset/fullSpan, offset%fullSpan, b[:n])
+		at := offset % m.full.length
+		n := min(int64(len(b)), m.full.length-at)
+		m.addToSpan(offset/m.full.length, at, b[:n])
 		b, offset = b[n:], offset+n
 	}
 }
@@ -85,7 +81,8 @@ func (m *parityMaker) span(number int64) *openSpan {
 	if s := m.spans[number]; s != nil {
 		return s
 	}
-	g := fullGeometry(number*fullSpan, m.rows)
+	g := m.full
+	g.offset = number * g.length
 	var s *openSpan
 	if n := len(m.free); n > 0 {
 		s, m.free = m.free[n-1], m.free[:n-1]

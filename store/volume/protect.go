@@ -36,8 +36,8 @@ func (w *Writer) dueSets() (due []*dueSet) {
 	if w.parity == nil || w.failed != nil || w.ending {
 		return nil
 	}
-	for w.reached() >= (w.spans+1)*fullSpan {
-		span := w.parity.take(w.spans, (w.spans+1)*fullSpan)
+	for w.reached() >= (w.spans+1)*w.parity.full.length {
+		span := w.parity.take(w.spans, (w.spans+1)*w.parity.full.length)
 		w.spans++
 		d := &dueSet{paritySet: paritySet{geometry: span.geometry}, parity: span.spanParity, span: span}
 		if w.reserveSet(d) {
@@ -125,11 +125,11 @@ func (w *Writer) newest() (g geometry, ok bool) {
 	if w.parity == nil || w.usable() != nil || end <= w.protectedBy {
 		return g, false
 	}
-	from := max(w.spans*fullSpan, w.protected) &^ (1<<fullShift - 1)
-	if end <= from || end-from > fullSpan {
+	from := max(w.spans*w.parity.full.length, w.protected) &^ (w.parity.full.block() - 1)
+	if end <= from || end-from > w.parity.full.length {
 		return g, false
 	}
-	g = shortGeometry(from, end-from, 0, w.parity.rows)
+	g = shortGeometry(from, end-from, 0, w.parity.full)
 	cost := (&paritySet{geometry: g}).size()
 	return g, w.interim+cost <= interimBytes+w.size/interimShare
 }
@@ -137,10 +137,13 @@ func (w *Writer) newest() (g geometry, ok bool) {
 // sealParity protects the end of the volume, repeated label included, and keeps a copy of the trailer with it. Nothing
 // else is written at the same time.
 func (w *Writer) sealParity(t *Trailer) error {
+	if w.parity == nil {
+		return nil
+	}
 	w.mu.Lock()
-	start, end := w.spans*fullSpan, w.size
+	start, end := w.spans*w.parity.full.length, w.size
 	w.mu.Unlock()
-	if w.parity == nil || start == end {
+	if start == end {
 		return nil
 	}
 	d := w.lastSet(start, end)
@@ -161,8 +164,9 @@ func (w *Writer) sealParity(t *Trailer) error {
 // lastSet makes the parity of a volume's last span. A short one is read back and gets a geometry that fits it; if it does
 // not read back as it was written, the parity made while writing protects it all the more.
 func (w *Writer) lastSet(start, end int64) *dueSet {
-	g := shortGeometry(start, end-start, end, w.parity.rows)
-	if end-start <= readBackLimit && g.stripe() < fullGroups<<fullShift {
+	full := w.parity.full
+	g := shortGeometry(start, end-start, end, full)
+	if end-start <= full.length/readBackShare && g.stripe() < full.stripe() {
 		if p, err := w.readBack(g); err == nil {
 			return &dueSet{paritySet: paritySet{geometry: g}, parity: p}
 		}
@@ -174,11 +178,12 @@ func (w *Writer) lastSet(start, end int64) *dueSet {
 // readBack makes parity of what has been written, and compares it with the digests taken then.
 func (w *Writer) readBack(g geometry) (*spanParity, error) {
 	p := newSpanParity(g, w.id, g.coder())
-	number := g.offset / fullSpan
+	full := w.parity.full
+	number, block := g.offset/full.length, full.block()
 	err := p.encodeFrom(w.f, func(at int64, b []byte) error {
-		for ; len(b) >= 1<<fullShift; b, at = b[1<<fullShift:], at+1<<fullShift {
-			want, ok := w.parity.digestOf(number, int(at%fullSpan>>fullShift))
-			if ok && want != xxh3.HashSeed(b[:1<<fullShift], w.id.seed()) {
+		for ; int64(len(b)) >= block; b, at = b[block:], at+block {
+			want, ok := w.parity.digestOf(number, int(at%full.length>>full.shift))
+			if ok && want != xxh3.HashSeed(b[:block], w.id.seed()) {
 				return fmt.Errorf("block at %d: %w", at, ErrChecksum)
 			}
 		}

@@ -63,6 +63,8 @@ type Options struct {
 	AEAD   cipher.AEAD // the volume's key
 	Parity int         // percent of what is stored, at most MaxParity; 0: none
 	Random io.Reader   // nil means crypto/rand's; tests bend it
+
+	full geometry // of full spans, in tests of short ones
 }
 
 // Create writes the label to f, which must be empty, and returns the volume's Writer, which owns f from then on (on
@@ -77,7 +79,12 @@ func Create(f File, label Label, o Options) (*Writer, error) {
 	}
 	w := &Writer{
 		f: f, id: label.Volume, label: b, aead: o.AEAD, random: o.Random, size: int64(len(b)),
-		parity: newParityMaker(label.Volume, o.Parity),
+	}
+	if rows := rowsFor(o.Parity); rows > 0 {
+		w.parity = newParityMaker(w.id, fullGeometry(rows))
+	}
+	if o.full.sound() {
+		w.parity = newParityMaker(w.id, o.full)
 	}
 	if w.random == nil {
 		w.random = rand.Reader
