@@ -176,6 +176,7 @@ func (e *engine) writeFacts(batch factBatch) error {
 		}
 	}
 	e.publish()
+	e.protectLater()
 	if err := e.saveFold(); err != nil {
 		e.log.Warn("index not brought up to date", "err", err)
 	}

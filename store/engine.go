@@ -29,7 +29,8 @@ type engine struct {
 	limit   int64 // size at which a volume is sealed and the next begun
 	frozen  bool  // on a read-only file system
 
-	lowSpace atomic.Int32 // how many are giving space back: they may use what is kept free for that
+	lowSpace     atomic.Int32  // how many are giving space back: they may use what is kept free for that
+	protectAfter time.Duration // see protectLater
 
 	references References // what blobs name; nil if this process does not know
 
@@ -62,6 +63,7 @@ type engine struct {
 	asked    int // look-ups in the index without a filter
 	rescued  bool
 	flushing bool
+	covering bool // parity of what is new is about to be written
 	state    *State
 	changed  chan struct{} // closed when state is replaced, and at the end
 	locks    map[string]namedLock
@@ -73,6 +75,7 @@ type engine struct {
 	targets  map[*openVolume]struct{}    // volumes that blobs are being moved to
 	written  chan struct{}               // holds a token when a job has ended that wrote
 	closed   bool
+	closing  chan struct{}   // closed together with the store
 	guarded  map[uint32]bool // volumes with held snapshots, by number, as guardHeld found them
 }
 
@@ -427,6 +430,7 @@ func (e *engine) close() error {
 		return nil
 	}
 	e.closed = true
+	close(e.closing)
 	close(e.changed)
 	e.changed = make(chan struct{})
 	e.mu.Unlock()

@@ -2,9 +2,12 @@ package store
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"snapfs/store/seal"
 	"snapfs/store/volume"
@@ -83,4 +86,58 @@ func volumeFiles(t *testing.T, dir string) map[string][]byte {
 		}
 	}
 	return files
+}
+
+// What was committed while the store stays open heals as well, journal included.
+func TestOpenVolumesAreProtected(t *testing.T) {
+	dir := newStore(t)
+	st := openStore(t, dir)
+	defer closeStore(t, st)
+	e := engineOf(st)
+	e.protectAfter = time.Millisecond
+	for i := range uint64(3) {
+		putAll(t, st, "d", fmt.Sprint("snapshot ", i), blobs(i, 1000, 200<<10, 30_000))
+		waitUntil(t, func() bool { return allProtected(t, dir) })
+	}
+	s, err := st.Stats(t.Context())
+	if err != nil || s.ParityBytes == 0 {
+		t.Errorf("stats: %+v, %v", s, err)
+	}
+	for path, data := range volumeFiles(t, dir) {
+		bad := bytes.Clone(data)
+		clear(bad[5000:5300])
+		healed := filepath.Join(t.TempDir(), "healed")
+		f, err := volume.CreateFile(healed, volume.FileOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := volume.Repair(bytes.NewReader(bad), int64(len(bad)), f, volume.RepairOptions{})
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(healed); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%s: %+v, %v", path, r, err)
+		}
+	}
+}
+
+// allProtected reports whether every byte of every volume is covered.
+func allProtected(t *testing.T, dir string) bool {
+	for _, data := range volumeFiles(t, dir) {
+		r, err := volume.Check(bytes.NewReader(data), int64(len(data)), volume.CheckOptions{})
+		if err != nil || len(r.Unprotected) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// waitUntil waits for what happens in the background.
+func waitUntil(t *testing.T, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it never happened")
+		}
+	}
 }

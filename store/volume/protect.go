@@ -10,8 +10,8 @@ import (
 
 const (
 	// Parity of an open volume's newest frames may take this much, and this part of the volume.
-	interimBytes = 64 << 10
-	interimShare = 16
+	interimBytes = 128 << 10
+	interimShare = 8
 
 	encodeBuffer = 256 << 10
 )
@@ -88,10 +88,10 @@ func (w *Writer) writeSets(due []*dueSet) error {
 }
 
 // Protect writes parity for the newest frames, which is otherwise written when a span is full or the volume is sealed; call
-// it for a volume that stays open. It reads those frames back. As it makes the volume longer (the next set covers the one
-// before), it does nothing while too little has been added for what it costs: at most 64 KiB and a sixteenth of the
-// volume are spent this way. What it writes is on stable storage after the next Sync. Errors: ErrFailed; ErrChecksum
-// if what is read back is not what was written.
+// it for a volume that stays open. It reads those frames back. As it makes the volume longer, it does nothing while too
+// little has been added for what it costs: at most 128 KiB and an eighth of the volume are spent this way, so that of
+// many small additions at most about the last MiB is without. What it writes is on stable storage after the next Sync.
+// Errors: ErrFailed; ErrChecksum if what is read back is not what was written.
 func (w *Writer) Protect() error {
 	w.protecting.Lock()
 	defer w.protecting.Unlock()
