@@ -179,6 +179,10 @@
 // that were healed are folded anew with the others, in the order of the facts. A volume that is missing and lies in the
 // directory under another name gets its name again.
 //
+// When nothing that a snapshot names is lost any more (the copies of a blob in damaged frames are stored elsewhere, by a backup, from
+// source files, or always were), volumes that are still not whole are replaced as prune does it: what they hold moves to new
+// volumes, then a fact drops them, missing ones too. Before that, damaged bytes are never removed.
+//
 // Settings of Badger, measured with 5 million keys of 32 bytes: no compression, no block and index cache, no conflict
 // detection, one version, two compactors, two memory tables of 32 MiB (less on file systems under 2 GiB), values in the
 // tables, value log files of 16 MiB. Badger maps its files, and a full disk kills the process by SIGBUS; so nobody writes when

@@ -283,6 +283,7 @@ func (e *engine) replaced(state *volumeState) error {
 	defer e.mu.Unlock()
 	state.size, state.seen, state.indexed, state.sealed = fresh.size, fresh.seen, fresh.indexed, fresh.sealed
 	state.blobs, state.raw, state.kind = fresh.blobs, fresh.raw, fresh.kind
+	state.parity, state.harmed = fresh.parity, fresh.harmed
 	e.filter, e.asked = nil, 0 // it lacks what has come back
 	return nil
 }
@@ -297,6 +298,9 @@ func (v *verifier) settleRepaired(ctx context.Context, id volume.ID) error {
 	v.mu.Lock()
 	v.matched[id] = c.matched
 	left := c.findings
+	if len(left) > 0 && !c.foreign() {
+		v.left = append(v.left, id)
+	}
 	for i := range v.findings {
 		f := &v.findings[i]
 		if f.Volume != id {

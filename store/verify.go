@@ -100,6 +100,7 @@ type verifier struct {
 	stopped  error // of event
 	matched  map[volume.ID]int64
 	hurt     []volume.ID // volumes with findings
+	left     []volume.ID // of them, those that are not whole after the repair
 	reindex  bool        // the index was found wrong
 	openers  sync.Pool
 	summary  VerifySummary
@@ -126,7 +127,7 @@ func (e *engine) verify(ctx context.Context, s *localSession, o VerifyOptions, e
 	if err := event(VerifyEvent{Begin: true}); err != nil {
 		return VerifySummary{}, err
 	}
-	for _, step := range []func(context.Context) error{v.facts, v.volumes, v.repair, v.index, v.snapshots, v.known, v.conclude} {
+	for _, step := range []func(context.Context) error{v.facts, v.volumes, v.repair, v.index, v.snapshots, v.replace, v.known, v.conclude} {
 		if err := step(ctx); err != nil {
 			return VerifySummary{}, err
 		}

@@ -216,7 +216,7 @@ func TestVerifyTellsTheTruth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tried, healed := 0, 0
+	tried, well, same := 0, 0, 0
 	for range 60 {
 		path := files[rng.IntN(len(files))]
 		whole, err := os.ReadFile(path)
@@ -241,12 +241,15 @@ func TestVerifyTellsTheTruth(t *testing.T) {
 			cut := len(damaged) < len(whole) || damaged[len(damaged)-1] != whole[len(whole)-1]
 			checkTruth(t, dir, ids, data, bytes.Equal(whole, damaged), label.Kind == volume.Journal && cut)
 			tried++
-			if checkRepair(t, dir, ids, data) && sameFile(t, filepath.Join(dir, volumesName, filepath.Base(path)), whole) {
-				healed++
+			if checkRepair(t, dir, ids, data) {
+				well++
+				if sameFile(filepath.Join(dir, volumesName, filepath.Base(path)), whole) {
+					same++
+				}
 			}
 		})
 	}
-	t.Logf("%d of %d damaged volumes are what they were", healed, tried)
+	t.Logf("of %d damaged stores %d are whole again, %d with the exact former bytes", tried, well, same)
 }
 
 // checkRepair: what a repair calls healed is so, and nothing is worse than before. It reports whether all is well.
@@ -278,11 +281,9 @@ func lostBlobs(findings []Finding) (n int) {
 	return n
 }
 
-func sameFile(t *testing.T, path string, want []byte) bool {
-	t.Helper()
-	got, err := os.ReadFile(path)
-	must(t, err)
-	return bytes.Equal(got, want)
+func sameFile(path string, want []byte) bool {
+	got, err := os.ReadFile(path) // an error: its good frames have moved to another volume
+	return err == nil && bytes.Equal(got, want)
 }
 
 // destroy makes a damaged copy of a volume.
