@@ -174,6 +174,9 @@ func (e *engine) writeFacts(batch factBatch) error {
 		if err := e.fold.apply(f, batch.ids[i]); err != nil {
 			return err
 		}
+		if e.appended != nil {
+			*e.appended = append(*e.appended, batch.ids[i])
+		}
 	}
 	e.publish()
 	e.protectLater()

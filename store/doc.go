@@ -78,7 +78,8 @@
 //	9 dataset              1! number  2! name  3 settings
 //	10 volume sealed,      1! volumes as in commits  2 volumes that replace them
 //	11 dropped, 18 replaced
-//	13 checkpoint          1! records of the fold  2 root of the list of replaced facts  3 how many
+//	13 checkpoint          1! records of the fold  2 root of the list of replaced facts  3 how many  4 IDs of the newest of
+//	                       them (32 B each), which the list lacks
 //	12 import, 14 archive set, 15 its state, 16 volume present at a target, 17 absent, 19 head of another chain
 //	                       1! key  2 value; the last one of a kind and key counts
 //	20 clock confirmed     none: its hold time is the clock, if that is later
@@ -94,7 +95,8 @@
 //	                       11: one that may be missing, value its kind; 12, 14 to 17, 19: key and value of the newest fact;
 //	                       21: key the number of the fact (8 B, big-endian), value its body; the newest 32
 //	"mchain"               1! chain  2! number and 3! ID of the last fact before the checkpoint  4! hold time  5! next slot
-//	                       6! next dataset number  7 clock as read for that fact
+//	                       6! next dataset number  7 clock as read for that fact  8 number of the checkpoint before
+//	                       9 to 11: its fields 2, 4, 3
 //
 // The fold of the facts in the order of their numbers is the state. A commit makes a snapshot; its slot (1 to 2^28-1,
 // never used twice) is the upper half of inode numbers. A partial is replaced by the next partial and dropped by the next commit
@@ -103,6 +105,17 @@
 // commit whose volumes are missing or shorter is damaged and said to be. Facts found twice count once; a fact whose
 // number was used before (a store rolled back and used again) is folded in the order of number, then ID, and a slot
 // taken twice goes to the one folded first.
+//
+// The list of replaced facts is a tree of pages, blobs of kind 2 in metadata volumes that nothing else names: 1! level (0: IDs
+// of facts, above: of pages of the level below)  2! up to 2048 IDs (32 B each), in order. All pages but the last of
+// each level are full, so a longer list shares them. It has every fact that ever was folded, so that the head of any time can be
+// found in it. A checkpoint drops the journals that the one before it replaced, and never those since: so two checkpoints in
+// different volumes, each with the facts behind it, say what the state is. Written are: pages, sync, checkpoint and the volumes it needs
+// in one frame, sync, a fact that drops journals, sync, then the files are removed; cut short anywhere, nothing is lost,
+// and the next compaction goes on. A chain with a gap is not compacted: it would hide it.
+//
+// A fold of all journals begins with the newest checkpoint. Facts with lower numbers that it has in its list are passed
+// over; others, from a history that it did not know, are added, and of a checkpoint of such a history what is not known.
 //
 // The hold time of a fact is the clock as read, if that is no more than a day later than the hold time of the fact
 // before, and never earlier than that. If the clock is further ahead, it was perhaps set: the hold time then goes on by what has

@@ -37,6 +37,7 @@ type engine struct {
 	commitMu sync.Mutex // serialises facts
 	journal  *openVolume
 	fold     *fold
+	appended *[]ID // if not nil: facts appended since a compaction began
 
 	guardMu sync.Mutex // serialises guardHeld
 

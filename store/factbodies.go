@@ -142,7 +142,8 @@ func (v *volumesFact) decode(r *FieldReader) {
 type checkpointFact struct {
 	records  []byte // the fold's records, see fold.encode
 	replaced ID     // root of the paged list of the IDs of all facts it replaces, in order
-	count    uint64 // how many
+	count    uint64 // how many, with the tail
+	tail     []ID   // the newest of them, which are not in the list
 }
 
 // Tags of checkpoint facts. On disk; append only.
@@ -150,6 +151,7 @@ const (
 	tagCheckpointRecords  = 1 | Critical
 	tagCheckpointReplaced = 2
 	tagCheckpointCount    = 3
+	tagCheckpointTail     = 4
 )
 
 func (c *checkpointFact) Kind() FactKind { return FactCheckpoint }
@@ -158,6 +160,7 @@ func (c *checkpointFact) encode(w *Fields) {
 	w.Bytes(tagCheckpointRecords, c.records)
 	w.ID(tagCheckpointReplaced, c.replaced)
 	w.Uint(tagCheckpointCount, c.count)
+	w.Bytes(tagCheckpointTail, joinIDs(c.tail))
 }
 
 func (c *checkpointFact) decode(r *FieldReader) {
@@ -168,6 +171,8 @@ func (c *checkpointFact) decode(r *FieldReader) {
 		c.replaced = r.ID()
 	case tagCheckpointCount:
 		c.count = r.Uint()
+	case tagCheckpointTail:
+		c.tail = readIDs(r)
 	default:
 		r.Unknown()
 	}

@@ -20,6 +20,7 @@ type fold struct {
 	last  ID     // its ID
 	hold  time.Time
 	clock time.Time         // as read for the last fact
+	base  checkpointBase    // the newest checkpoint
 	admin ed25519.PublicKey // of an append-only store
 
 	nextSlot    uint32
@@ -34,6 +35,8 @@ type fold struct {
 
 	dirty   map[string][]byte // changed records, nil: removed; for the index
 	ignored []ignoredFact     // since somebody looked
+	late    []lateFact        // found behind the newest checkpoint; whether it knows them is still to be looked up
+	fresh   bool              // made from all journals, not loaded
 }
 
 // snapshotRecord is a snapshot in the fold.
@@ -75,6 +78,10 @@ const (
 	tagChainNextSlot    = 5 | Critical
 	tagChainNextDataset = 6 | Critical
 	tagChainClock       = 7
+	tagChainBase        = 8 // number of the newest checkpoint, and what it says of the facts before it
+	tagChainList        = 9
+	tagChainTail        = 10
+	tagChainCount       = 11
 )
 
 // chainKey is the key of the chain's own record.
@@ -126,7 +133,10 @@ func (f *fold) enter(fact *Fact, body FactBody) error {
 	case *refusedFact:
 		f.refuse(fact.Seq, b)
 	case *checkpointFact:
-		return f.restart(b)
+		if err := f.restart(b); err != nil {
+			return err
+		}
+		f.base = checkpointBase{fact.Seq, factList{b.replaced, b.tail}, b.count}
 	}
 	return nil
 }
@@ -313,6 +323,10 @@ func (f *fold) encodeChain() []byte {
 	w.Uint(tagChainNextSlot, uint64(f.nextSlot))
 	w.Uint(tagChainNextDataset, uint64(f.nextDataset))
 	w.Int(tagChainClock, nanos(f.clock))
+	w.Uint(tagChainBase, f.base.seq)
+	w.ID(tagChainList, f.base.list.root)
+	w.Bytes(tagChainTail, joinIDs(f.base.list.tail))
+	w.Uint(tagChainCount, f.base.count)
 	return w.Encoded()
 }
 
@@ -336,6 +350,14 @@ func (f *fold) parseChain(data []byte) error {
 			f.nextDataset = r.Uint32()
 		case tagChainClock:
 			f.clock = fromNanos(r.Int())
+		case tagChainBase:
+			f.base.seq = r.Uint()
+		case tagChainList:
+			f.base.list.root = r.ID()
+		case tagChainTail:
+			f.base.list.tail = readIDs(&r)
+		case tagChainCount:
+			f.base.count = r.Uint()
 		default:
 			r.Unknown()
 		}
@@ -432,20 +454,8 @@ func (f *fold) checkpoint() (b []byte) {
 // restart replaces the state by a checkpoint's. Numbers that were ever given stay given.
 func (f *fold) restart(c *checkpointFact) error {
 	fresh := newFold()
-	for b := c.records; len(b) > 0; {
-		key, rest, err := CutBytes(b)
-		if err != nil {
-			return fmt.Errorf("checkpoint: %w", err)
-		}
-		value, rest, err := CutBytes(rest)
-		if err != nil {
-			return fmt.Errorf("checkpoint: %w", err)
-		}
-		key, value, b = bytes.Clone(key), bytes.Clone(value), rest
-		if err := fresh.load(key, value); err != nil {
-			return fmt.Errorf("checkpoint: %w", err)
-		}
-		fresh.dirty[string(key)] = value
+	if err := fresh.loadCheckpoint(c); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
 	}
 	for slot := range fresh.snapshots {
 		fresh.nextSlot = max(fresh.nextSlot, slot+1)
@@ -454,7 +464,7 @@ func (f *fold) restart(c *checkpointFact) error {
 		fresh.nextDataset = max(fresh.nextDataset, n+1)
 	}
 	fresh.chain, fresh.seq, fresh.last, fresh.clock = f.chain, f.seq, f.last, f.clock
-	fresh.admin, fresh.ignored = f.admin, f.ignored
+	fresh.admin, fresh.ignored, fresh.late, fresh.fresh = f.admin, f.ignored, f.late, f.fresh
 	if f.hold.After(fresh.hold) {
 		fresh.hold = f.hold
 	}
@@ -465,6 +475,26 @@ func (f *fold) restart(c *checkpointFact) error {
 		}
 	}
 	*f = *fresh
+	return nil
+}
+
+// loadCheckpoint enters the records of a checkpoint into an empty fold.
+func (f *fold) loadCheckpoint(c *checkpointFact) error {
+	for b := c.records; len(b) > 0; {
+		key, rest, err := CutBytes(b)
+		if err != nil {
+			return err
+		}
+		value, rest, err := CutBytes(rest)
+		if err != nil {
+			return err
+		}
+		key, value, b = bytes.Clone(key), bytes.Clone(value), rest
+		if err := f.load(key, value); err != nil {
+			return err
+		}
+		f.dirty[string(key)] = value
+	}
 	return nil
 }
 

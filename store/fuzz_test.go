@@ -25,7 +25,7 @@ func everyBody() []FactBody {
 		&volumesFact{kind: FactVolumeSealed, list: vols},
 		&volumesFact{kind: FactVolumeDropped, list: vols},
 		&volumesFact{kind: FactReplaced, list: vols, by: vols},
-		&checkpointFact{records: []byte{1}, replaced: ID{9}, count: 7},
+		&checkpointFact{records: []byte{1}, replaced: ID{9}, count: 7, tail: []ID{{1}, {2}}},
 		&recordFact{kind: FactImport, key: []byte("k"), value: []byte("v")},
 		&recordFact{kind: FactArchiveSet, key: []byte("k"), value: []byte("v")},
 		&recordFact{kind: FactArchiveState, key: []byte("k")},
@@ -105,7 +105,7 @@ func TestFoldRoundTripsThroughCheckpoint(t *testing.T) {
 	if again.seq != 99 || again.last != (ID{99}) {
 		t.Errorf("the chain is at fact %d", again.seq)
 	}
-	again.chain, again.seq, again.last = f.chain, f.seq, f.last
+	again.chain, again.seq, again.last, again.base = f.chain, f.seq, f.last, f.base
 	if !bytes.Equal(again.checkpoint(), all) {
 		t.Errorf("fold\n%x\nafter a checkpoint\n%x", all, again.checkpoint())
 	}

@@ -54,7 +54,10 @@ func (e *engine) syncIndex(x *index, cat *catalogue, f *fold, all bool, progress
 			return err
 		}
 	}
-	return e.foldNew(x, f, news) // nothing but in volumes that are not what their labels say
+	if err := e.foldNew(x, f, news); err != nil { // nothing but in volumes that are not what their labels say
+		return err
+	}
+	return e.foldLate(x, cat, f)
 }
 
 // indexProgress tells how far the reading of volumes is.
@@ -413,51 +416,6 @@ func (n *found) add(pack volume.Pack, keys idKeys) error {
 		raw = raw[b.Length:]
 	}
 	return nil
-}
-
-// foldNew applies facts that the fold has not seen, in the order of the chain, and writes what changed together with
-// the watermarks of the journals.
-func (e *engine) foldNew(x *index, f *fold, news found) error {
-	order := make([]int, len(news.facts))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int {
-		fa, fb := news.facts[a], news.facts[b]
-		if fa.Seq != fb.Seq {
-			return sign(fa.Seq < fb.Seq)
-		}
-		return compareBytes(news.ids[a][:], news.ids[b][:])
-	})
-	seen := map[ID]bool{}
-	for _, i := range order {
-		fact, id := news.facts[i], news.ids[i]
-		if seen[id] || id == f.last {
-			continue
-		}
-		seen[id] = true
-		if f.seq > 0 && (fact.Prev != f.last || fact.Seq != f.seq+1) {
-			e.log.Warn("chain of facts is broken", "fact", fact.Seq, "id", id, "after", f.seq)
-		}
-		if err := f.apply(fact, id); err != nil {
-			return err
-		}
-	}
-	if len(f.dirty) == 0 && len(news.journals) == 0 {
-		return nil
-	}
-	err := writeFold(x, f.dirty, func(set func(key, value []byte) error) error {
-		for _, v := range news.journals {
-			if err := set(volumeKey(v.id), v.encode()); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err == nil {
-		clear(f.dirty)
-	}
-	return err
 }
 
 // damagedBy says which of a commit's volumes are missing or shorter than it needs; "" if none. Needs mu.

@@ -34,12 +34,14 @@ func newStore(t testing.TB) string {
 
 // unguardAtEnd makes the files of a store removable when the test ends.
 func unguardAtEnd(t testing.TB, dir string) {
-	t.Cleanup(func() {
-		names, _ := filepath.Glob(filepath.Join(dir, volumesName, "*"))
-		for _, name := range names {
-			_, _ = setImmutable(name, false)
-		}
-	})
+	t.Cleanup(func() { unguardAll(dir) })
+}
+
+func unguardAll(dir string) {
+	names, _ := filepath.Glob(filepath.Join(dir, volumesName, "*"))
+	for _, name := range names {
+		_, _ = setImmutable(name, false)
+	}
 }
 
 func openStore(t testing.TB, dir string) *Store {
