@@ -36,6 +36,7 @@ type way struct {
 	settled <-chan struct{}                                   // new locks wait for it; nil: somebody else sees to that
 	resume  func(ctx context.Context, name, job string) error // takes a lock that the session had before
 	server  *server                                           // of a holder
+	keeper  *keeper                                           // of a holder
 	drop    func() error                                      // instead of end, when the holder has ended; nil if this process holds the store
 	end     func() error
 }
@@ -158,6 +159,7 @@ func (s *lastingSession) hold(ctx context.Context) (*way, error) {
 		bundle:  e.bundle,
 		settled: srv.settled,
 		server:  srv,
+		keeper:  k,
 		resume:  func(ctx context.Context, name, job string) error { return local.Lock(ctx, name, job, false) },
 		end: func() error {
 			err := local.Close()

@@ -212,39 +212,22 @@ func (c *compaction) checkpoint(ctx context.Context) error {
 
 // drop removes the journals all of whose facts the checkpoint before this one replaced already.
 func (c *compaction) drop(ctx context.Context) error {
-	fact := &volumesFact{kind: FactVolumeDropped}
+	var list []*volumeState
+	c.e.mu.Lock()
 	for _, j := range c.read {
-		if !j.harmed && len(j.facts) > 0 && !slices.ContainsFunc(j.facts, func(f journalFact) bool { return !c.old[f.id] }) {
-			fact.list = append(fact.list, sealedVolume{j.id, volume.Journal, j.size})
+		replaced := !slices.ContainsFunc(j.facts, func(f journalFact) bool { return !c.old[f.id] })
+		if v := c.e.volumes.byID[j.id]; v != nil && replaced && !j.harmed && len(j.facts) > 0 {
+			list = append(list, v)
 		}
 	}
-	if len(fact.list) == 0 {
+	c.e.mu.Unlock()
+	if len(list) == 0 {
 		return nil
 	}
-	if err := c.e.appendAs(ctx, c.s, func() ([]FactBody, error) { return []FactBody{fact}, nil }); err != nil {
-		return err
+	for _, v := range list {
+		c.report.Dropped, c.report.Bytes = append(c.report.Dropped, v.id), c.report.Bytes+v.size
 	}
-	for _, v := range fact.list {
-		c.report.Dropped, c.report.Bytes = append(c.report.Dropped, v.id), c.report.Bytes+v.length
-	}
-	return c.e.removeJournals(c.report.Dropped)
-}
-
-// removeJournals deletes the files of journals that a fact has dropped.
-func (e *engine) removeJournals(ids []volume.ID) error {
-	e.mu.Lock()
-	for _, id := range ids {
-		if v := e.volumes.byID[id]; v != nil {
-			v.dropped = true
-		}
-	}
-	e.mu.Unlock()
-	for _, id := range ids {
-		if err := e.removeVolume(id); err != nil {
-			return err
-		}
-	}
-	return nil
+	return c.e.drop(ctx, c.s, list, nil)
 }
 
 // withoutGone is the fold without what is only there to explain why volumes are missing that commits name: those that were

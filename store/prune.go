@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -141,7 +142,10 @@ func lockContext(ctx context.Context, mu *sync.Mutex) error {
 func (p *pruning) run(ctx context.Context, rescue bool) error {
 	p.begin()
 	defer p.end()
-	err := p.markAll(ctx)
+	err := p.markChain(ctx)
+	if err == nil {
+		err = p.markAll(ctx)
+	}
 	p.res.Missing = p.marking.missing.Load()
 	var missing *MissingError
 	if rescue && (p.res.Missing > 0 || errors.As(err, &missing)) {
@@ -165,6 +169,9 @@ func (p *pruning) run(ctx context.Context, rescue bool) error {
 	}
 	if err == nil && !p.o.DryRun {
 		err = p.e.leftovers()
+	}
+	if err == nil && !p.o.DryRun {
+		_, err = p.e.compactJournal(ctx, p.s, false)
 	}
 	p.e.sizeUp(&p.res, plan, p.o.DryRun)
 	return err
@@ -236,6 +243,25 @@ func (p *pruning) markAll(ctx context.Context) error {
 		p.forgotten = forgotten
 	}
 	return p.walk(ctx, p.marking, keep)
+}
+
+// markChain marks the pages of the list of facts.
+func (p *pruning) markChain(ctx context.Context) error {
+	err := p.e.chainBlobs(ctx, func(kind Kind, id ID) error {
+		places, err := p.e.shortPlaces([]ID{id})
+		switch {
+		case err != nil:
+			return err
+		case places[0].stored == 0:
+			return &MissingError{Kind: kind, ID: id}
+		}
+		p.marking.mark.add(places[0])
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	return err
 }
 
 func (p *pruning) walk(ctx context.Context, k *marking, roots []root) error {

@@ -180,6 +180,7 @@ func crash(t testing.TB, st *Store) {
 	if !ok {
 		t.Fatal("not the holder")
 	}
+	w.keeper.stop() // a process that is killed writes nothing more
 	if err := errors.Join(w.server.stop(), w.server.release()); err != nil {
 		t.Fatal(err)
 	}

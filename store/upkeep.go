@@ -21,6 +21,9 @@ func (e *engine) upkeep(ctx context.Context, s *localSession, budget int64) (r P
 	if err == nil {
 		err = e.leftovers()
 	}
+	if err == nil {
+		_, err = e.compactJournal(ctx, s, false)
+	}
 	e.sizeUp(&r, p, false)
 	return r, err
 }

@@ -159,7 +159,7 @@ func (v *verifier) progress(change func(p *VerifyProgress)) error {
 }
 
 // facts checks what the journal says against the volumes that are there.
-func (v *verifier) facts(context.Context) error {
+func (v *verifier) facts(ctx context.Context) error {
 	e := v.e
 	e.commitMu.Lock()
 	need := make([]sealedVolume, 0, len(e.fold.volumes))
@@ -173,7 +173,16 @@ func (v *verifier) facts(context.Context) error {
 			v.add(f)
 		}
 	}
-	return nil
+	return v.chain(ctx)
+}
+
+// chain checks whether one fact leads to the other.
+func (v *verifier) chain(ctx context.Context) error {
+	found, err := v.e.checkChain(ctx, v.o.Head)
+	for _, f := range found {
+		v.add(Finding{Problem: ProblemFacts, Volume: f.Volume, Offset: f.Offset, Text: f.Text})
+	}
+	return err
 }
 
 // whereabouts says whether a volume that facts name is there in its length.
