@@ -84,6 +84,14 @@ Each subkey is HKDF-SHA256(bundle key, salt, info), 32 bytes:
 	index       none       "snapfs 1 index names"            keyed hashes that stand for names
 	mac         none       "snapfs 1 mac"                    keyed BLAKE3-256 over small files
 
+# Archive sets
+
+A set of archive volumes has a bundle of its own: its content key is that of the store, so that blobs have the same IDs and are cut
+alike, all other keys are new. Labels hold slot files one after the other and a bundle file: either those of the store, and the set's
+keys sealed under it, or slots and bundle made for the set. Sealed keys are 12 random bytes of nonce and AES-256-GCM of the JSON object
+of a bundle's keys, under HKDF-SHA256(the store's volume key, id of the set, "snapfs 1 archive set"), with "snapfs 1 archive set" and the
+id as additional data. So who opens the set alone learns no key that decrypts a volume of the store.
+
 # Paper
 
 A sheet is what Export gives (the files of slots and bundle one after the other) under DEFLATE (RFC 1951), cut into numbers of 11 bits, the

@@ -56,6 +56,8 @@
 //	17 bytes   key slots
 //	18 bytes   sealed key bundle
 //	19 bytes   the set's own bundle, sealed under a key of the store's bundle
+//	20 bytes   name of the set
+//	21 bytes   in volumes with parity over the other volumes of the set: what it covers (package archive)
 //
 // Fields without content are left out. The label is repeated as the payload of a frame of kind 5, so that a volume whose first
 // sectors are lost is still known: its trailer gives the id and says where.
@@ -74,7 +76,8 @@
 //	48   8  seeded xxh3 of bytes 0 to 47
 //	56   n  payload
 //
-// Kinds: 1 blobs, 2 facts, 3 contents table, 4 parity, 5 repeated label. The payloads of 4 and 5 are in clear. All
+// Kinds: 1 blobs, 2 facts, 3 contents table, 4 parity, 5 repeated label, 6 record of an archive set, 7 parity over the volumes of an
+// archive set (package archive says what is in 6 and 7). The payloads of 4, 5 and 7 are in clear. All
 // others are sealed with AES-256-GCM under the volume's key: the nonce is bytes 24 to 27 and 32 to 39 of the header,
 // the additional data bytes 0 to 39, and the 16 bytes of the tag end the payload. Because the sequence number is in the
 // nonce and spent before sealing begins, a nonce cannot repeat in a volume; the random half covers a file system or

@@ -49,10 +49,10 @@ func (h Header) Verify(payload []byte) error {
 }
 
 // Sealed reports whether payloads of this kind are encrypted.
-func (k FrameKind) Sealed() bool { return k != FrameParity && k != FrameLabel }
+func (k FrameKind) Sealed() bool { return k != FrameParity && k != FrameLabel && k != FrameSetParity }
 
 // Known reports whether this version knows what frames of that kind carry. Others are skipped, or refused if Critical.
-func (k FrameKind) Known() bool { return k >= FrameBlobs && k <= FrameLabel }
+func (k FrameKind) Known() bool { return k >= FrameBlobs && k <= FrameSetParity }
 
 // Critical reports whether a reader that does not know the kind must refuse the volume.
 func (k FrameKind) Critical() bool { return k&criticalKind != 0 }

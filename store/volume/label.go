@@ -42,6 +42,8 @@ const (
 	tagSetKeySlots = 17
 	tagSetBundle   = 18
 	tagSetKeys     = 19
+	tagSetName     = 20
+	tagSetParity   = 21
 )
 
 // Label is the head of a volume: which it is, and all that is needed to begin reading it. It is protected by a
@@ -68,6 +70,8 @@ type Set struct {
 	KeySlots []byte // slots that unlock the bundle, as package seal writes them
 	Bundle   []byte // the sealed bundle
 	SetKeys  []byte // the set's own bundle, sealed under a key of the store's bundle
+	Name     string // of the set, for people
+	Parity   []byte // in volumes with parity over the others of the set: what it covers (package archive)
 }
 
 // SetLevel says how much an archive set holds.
@@ -169,6 +173,8 @@ func (s *Set) appendFields(b []byte) []byte {
 		{tagSetKeySlots, s.KeySlots},
 		{tagSetBundle, s.Bundle},
 		{tagSetKeys, s.SetKeys},
+		{tagSetName, []byte(s.Name)},
+		{tagSetParity, s.Parity},
 	} {
 		if len(f.bytes) > 0 {
 			b = appendBytes(b, f.tag, f.bytes)
@@ -183,14 +189,33 @@ func (l Label) text(length int) []byte {
 	fmt.Fprintf(&b, "%s%d\nlabel %d bytes\nstore %x\nvolume %s\nkind %s\ncreated %s\n",
 		firstLine, Version, length, l.Store, l.Volume, l.Kind, l.Created.UTC().Format(time.RFC3339))
 	if s := l.Set; s != nil {
-		fmt.Fprintf(&b, "set %s volume %d level %s\n", hex.EncodeToString(s.ID[:]), s.Sequence, s.Level)
+		s.describe(&b)
+	} else {
+		b.WriteString("restore: put all volumes into volumes/ and the key slots into keys/ of a directory,\n" +
+			"then run: snapfs --store DIR rebuild\n")
 	}
-	b.WriteString("restore: put all volumes into volumes/ and the key slots into keys/ of a directory,\n" +
-		"then run: snapfs --store DIR rebuild\n")
 	text := bytes.Repeat([]byte{' '}, labelText)
 	copy(text[:labelText-1], b.String())
 	text[labelText-1] = '\n'
 	return text
+}
+
+// describe says which volume of a set this is and how to restore from it.
+func (s *Set) describe(b *strings.Builder) {
+	what := "volume"
+	if len(s.Parity) > 0 {
+		what = "parity volume"
+	}
+	name := s.Name
+	if len(name) > 110 || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r > '~' }) {
+		name = ""
+	}
+	fmt.Fprintf(b, "set %s %s %d level %s\n", hex.EncodeToString(s.ID[:]), what, s.Sequence, s.Level)
+	if name != "" {
+		fmt.Fprintf(b, "name %s\n", name)
+	}
+	b.WriteString("snapshots in it: snapfs archive ls FILE\n" +
+		"restore: snapfs archive restore SNAP --from FILE --to DIR\n")
 }
 
 // labelLength reads a label's length from its first bytes, of which at least labelText+labelHead must be there.
@@ -286,7 +311,7 @@ func (l *Label) setField(d *decoder, f field) bool {
 }
 
 func (s *Set) setField(d *decoder, f field) bool {
-	if f.tag < tagSetSequence || f.tag > tagSetKeys {
+	if f.tag < tagSetSequence || f.tag > tagSetParity {
 		return false
 	}
 	if s == nil {
@@ -312,6 +337,10 @@ func (s *Set) setField(d *decoder, f field) bool {
 		s.Bundle = []byte(d.text(f))
 	case tagSetKeys:
 		s.SetKeys = []byte(d.text(f))
+	case tagSetName:
+		s.Name = d.text(f)
+	case tagSetParity:
+		s.Parity = []byte(d.text(f))
 	}
 	return true
 }

@@ -41,6 +41,9 @@ const (
 	FrameContents FrameKind = 3 // the contents table, at the end
 	FrameParity   FrameKind = 4 // Reed-Solomon blocks over the span before it (payload not sealed)
 	FrameLabel    FrameKind = 5 // the label, repeated before the trailer (payload not sealed)
+
+	FrameSet       FrameKind = 6 // a record of an archive set
+	FrameSetParity FrameKind = 7 // parity over the volumes of an archive set (payload not sealed)
 )
 
 // Blob is a row of a frame's blob table. Blobs lie one after another in the frame's raw body.
