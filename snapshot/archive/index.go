@@ -1,0 +1,132 @@
+package archive
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+	"sync"
+
+	"snapfs/store"
+	"snapfs/store/volume"
+)
+
+// blobPlace is where a blob lies, in 32 bytes: an archive of a terabyte has some 2 million.
+type blobPlace struct {
+	key    uint64 // the first bytes of the ID; the frame itself says whether the rest is right
+	offset int64  // of the frame in the volume
+	volume uint32 // number in the index; goneVolume: damaged
+	stored uint32
+	start  uint32
+	length uint32
+}
+
+// goneVolume marks places that turned out to be damaged.
+const goneVolume = ^uint32(0)
+
+func keyOf(id store.ID) uint64 { return binary.LittleEndian.Uint64(id[:]) }
+
+// blobIndex finds blobs in volumes. It is filled by one goroutine, and then used by many.
+type blobIndex struct {
+	mu     sync.RWMutex
+	places []blobPlace // by key once sorted
+	sorted int         // so many of them are
+}
+
+// add takes the blobs of a frame.
+func (x *blobIndex) add(vol uint32, offset int64, stored uint32, blobs []volume.Blob) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	start := uint32(0)
+	for i := range blobs {
+		b := &blobs[i]
+		x.places = append(x.places, blobPlace{keyOf(b.ID), offset, vol, stored, start, b.Length})
+		start += b.Length
+	}
+}
+
+// find returns the places of a blob, and perhaps of others that begin alike; those earlier in the order of volumes first.
+func (x *blobIndex) find(id store.ID) (list []blobPlace) {
+	key := keyOf(id)
+	x.sort()
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	i, _ := slices.BinarySearchFunc(x.places, key, func(p blobPlace, k uint64) int { return cmp.Compare(p.key, k) })
+	for ; i < len(x.places) && x.places[i].key == key; i++ {
+		if x.places[i].volume != goneVolume {
+			list = append(list, x.places[i])
+		}
+	}
+	return list
+}
+
+// first is find for the most frequent question.
+func (x *blobIndex) first(id store.ID) (blobPlace, bool) {
+	key := keyOf(id)
+	x.sort()
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	i, _ := slices.BinarySearchFunc(x.places, key, func(p blobPlace, k uint64) int { return cmp.Compare(p.key, k) })
+	for ; i < len(x.places) && x.places[i].key == key; i++ {
+		if x.places[i].volume != goneVolume {
+			return x.places[i], true
+		}
+	}
+	return blobPlace{}, false
+}
+
+// sort puts what was added since into order.
+func (x *blobIndex) sort() {
+	x.mu.RLock()
+	done := x.sorted == len(x.places)
+	x.mu.RUnlock()
+	if done {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	slices.SortStableFunc(x.places, func(a, b blobPlace) int { return cmp.Compare(a.key, b.key) })
+	x.sorted = len(x.places)
+}
+
+// drop forgets a frame.
+func (x *blobIndex) drop(vol uint32, offset int64) (dropped bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for i := range x.places {
+		if p := &x.places[i]; p.volume == vol && p.offset == offset {
+			p.volume, dropped = goneVolume, true
+		}
+	}
+	return dropped
+}
+
+// idSet is a set of IDs by their first bytes, and which of them have been met. Not safe for concurrent use.
+type idSet struct {
+	keys []uint64 // sorted once complete
+	met  []uint64 // a bit each
+	left int
+}
+
+func (s *idSet) add(id store.ID) { s.keys = append(s.keys, keyOf(id)) }
+
+// complete ends the adding.
+func (s *idSet) complete() {
+	slices.Sort(s.keys)
+	s.keys = slices.Clip(slices.Compact(s.keys))
+	s.met = make([]uint64, len(s.keys)/64+1)
+	s.left = len(s.keys)
+}
+
+// wants reports whether the ID is in the set and has not been met.
+func (s *idSet) wants(id store.ID) bool {
+	i, ok := slices.BinarySearch(s.keys, keyOf(id))
+	return ok && s.met[i/64]&(1<<(i%64)) == 0
+}
+
+// meet notes that an ID has been met.
+func (s *idSet) meet(id store.ID) {
+	if i, ok := slices.BinarySearch(s.keys, keyOf(id)); ok && s.met[i/64]&(1<<(i%64)) == 0 {
+		s.met[i/64] |= 1 << (i % 64)
+		s.left--
+	}
+}
