@@ -65,7 +65,8 @@
 //
 // A share is unusual above its floor (25 %, 75 %, 50 %) and above the lesser of four times what is usual and a third of all files
 // more than that. Usual is the second greatest share of the history: a weekly upgrade is usual from the second time on, and somebody who goes to
-// work step by step does not make his own measure with the first step. After a longer gap than the median one more is allowed for in proportion.
+// work step by step does not make his own measure with the first step. After a longer gap than the median one the four become more, in
+// proportion; the third does not.
 // With fewer than five backups to compare with only the extreme counts (60 %, 95 %, 90 %), with none only the first share. In datasets under 40
 // files, and below 20 files hit, nothing does. So what is not noticed: small datasets, less than a quarter of the files at once, encryption that leaves
 // the beginnings of files alone or gives encoded text and keeps within the other shares.

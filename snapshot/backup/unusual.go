@@ -94,15 +94,17 @@ func unusual(now point, history []point, skipLost bool) (found []Unusual) {
 		if len(history) < fewPoints {
 			floor = m.few
 		}
-		if float64(hit)/float64(before) > limit(floor, usual*gapFactor(now, history)) {
+		if float64(hit)/float64(before) > limit(floor, usual, gapFactor(now, history)) {
 			found = append(found, Unusual{m.what, int64(hit), int64(before), highest(history, m.hit), len(history)})
 		}
 	}
 	return found
 }
 
-// limit is how large a share may be: four times the usual, or a third of all files more, whichever is less, but never less than the floor.
-func limit(floor, usual float64) float64 { return max(floor, min(4*usual, usual+0.35)) }
+// limit is how large a share may be: four times the usual, in proportion to the time that has passed, or a third of all files more,
+// whichever is less, but never less than the floor. The third does not grow with time: somebody who makes a few backups in a hurry, and
+// one a day later, is not to be blind in that one.
+func limit(floor, usual, gap float64) float64 { return max(floor, min(4*usual*gap, usual+0.35)) }
 
 // shares of the history, the greatest first.
 func shares(history []point, hit func(snapshot.Activity, uint64) uint64) []float64 {

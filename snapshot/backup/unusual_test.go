@@ -87,6 +87,9 @@ func TestUnusual(t *testing.T) {
 		{"encrypted, few points", usual(2, 10000, 0.01, nil), ransom, 10000, "encrypted"},
 		{"encrypted, second backup", nil, ransom, 10000, "encrypted"},
 		{"encrypted, long gap", usual(20, 10000, 0.005, nil), day{rewritten: 1, dense: 0.9, gap: 60 * 24 * time.Hour}, 10000, "encrypted replaced"},
+		{"encrypted after some backups in a hurry", usual(4, 1891, 0, map[int]day{
+			0: {removed: 0.46, gap: time.Second}, 1: {gap: time.Second}, 2: {rewritten: 0.32, dense: 0.28, gap: time.Second}, 3: {gap: 10 * time.Second},
+		}), day{rewritten: 0.97, dense: 0.83, gap: time.Minute}, 1891, "encrypted replaced"},
 		{"encrypted step by step: the second step", append(usual(20, 10000, 0.01, nil), day{rewritten: 0.24, dense: 0.24}.point(10000)),
 			day{rewritten: 0.35, dense: 0.35}, 10000, "encrypted"},
 		{"overwritten with zeros", usual(30, 10000, 0.01, nil), day{rewritten: 1}, 10000, "replaced"},
