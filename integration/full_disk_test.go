@@ -97,6 +97,7 @@ func TestFullDisk(t *testing.T) {
 			more()
 			s := w.backup(0, "d", src.dir)
 			differ(t, "the snapshot after all", sums(t, src.dir), w.restored("d@"+s.Name))
+			w.with(t).verified()
 			// What the failed runs wrote is found again.
 			total := int64(disk.files) * 2 << 20
 			if after := usage(t, w.store); after > total+total/4+32<<20 {
@@ -169,4 +170,5 @@ func TestDiskFilledByOthers(t *testing.T) {
 	}
 	s = w.backup(0, "d", src.dir)
 	differ(t, "with room again", sums(t, src.dir), w.restored("d@"+s.Name))
+	w.verified()
 }

@@ -38,6 +38,7 @@ func TestKillRebuild(t *testing.T) {
 	if s := w.backup(0, "d", src.dir); s.Read != 0 || s.Unchanged == 0 {
 		t.Errorf("the tree is no longer known: %+v", s)
 	}
+	w.verified()
 }
 
 // TestInterruptRestore ends a restore by kill and by signals: run again it finishes, and leaves nothing but the tree.
@@ -87,4 +88,5 @@ func TestInterruptBackup(t *testing.T) {
 	}
 	s := w.backup(0, "d", src.dir)
 	differ(t, "the next backup", sums(t, src.dir), w.restored("d@"+s.Name))
+	w.verified()
 }

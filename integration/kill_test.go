@@ -233,6 +233,9 @@ func TestKill(t *testing.T) {
 			name := anyKey(known)
 			differ(t, fmt.Sprintf("killed at %v: %s", m, name), known[name], w.restored(name))
 		}
+		if killed%3 == 0 {
+			w.verified()
+		}
 		if killed%2 == 0 { // else the next killed run follows directly
 			name := "d@" + w.backup(0, "d", src.dir).Name
 			known[name] = now
@@ -249,6 +252,7 @@ func TestKill(t *testing.T) {
 		t.Errorf("only %d of %d runs were killed while running", killed, rounds)
 	}
 	w.do(0, "rebuild")
+	w.verified()
 	for name, want := range known {
 		if sha256.Sum256([]byte(name))[0]%12 == 0 {
 			differ(t, "after rebuild: "+name, want, w.restored(name))
@@ -340,6 +344,7 @@ func TestKillMount(t *testing.T) {
 		differ(t, "the new mount", sums(t, src.dir), sums(t, filepath.Join(dir, "d", s.Name)))
 		w.umount(dir)
 	}
+	w.verified()
 }
 
 // TestKillClient kills a backup that works through another process: its lock goes with it.
@@ -362,4 +367,5 @@ func TestKillClient(t *testing.T) {
 		differ(t, "the mount", want, sums(t, filepath.Join(mnt, "d", first.Name)))
 	}
 	w.umount(mnt)
+	w.verified()
 }

@@ -38,6 +38,7 @@ func TestTogether(t *testing.T) {
 	w.umount(mnt)
 	w.do(0, "rebuild")
 	differ(t, "backup of b after rebuild", sums(t, b.dir), w.restored("b@"+doneB.Name))
+	w.verified()
 }
 
 // slowBackup starts a backup of a stream that lasts until the returned function is called.
@@ -87,6 +88,7 @@ func TestSameDataset(t *testing.T) {
 	if n := len(w.snapshots()); n != 3 {
 		t.Errorf("%d snapshots, want 3", n)
 	}
+	w.verified()
 }
 
 // TestHolderEnds tells the holder to end while another backup works through it. An interrupted backup is no snapshot.
@@ -112,6 +114,7 @@ func TestHolderEnds(t *testing.T) {
 	if n := len(w.snapshots()); n != 2 {
 		t.Errorf("%d snapshots, want 2", n)
 	}
+	w.verified()
 }
 
 // TestStale leaves the socket and lock of a killed holder: the next command takes over without waiting.
@@ -131,6 +134,7 @@ func TestStale(t *testing.T) {
 	if _, err := os.Lstat(socket); err == nil {
 		t.Error("the socket is still there after a clean end")
 	}
+	w.verified()
 }
 
 // TestRush starts many commands at once on a store that nobody holds: one becomes the holder, the others find it, also
@@ -165,4 +169,5 @@ func TestRush(t *testing.T) {
 	for name := range w.snapshots() {
 		differ(t, name, want, w.restored(name))
 	}
+	w.verified()
 }

@@ -183,6 +183,12 @@ func (w *world) backup(code int, dataset, dir string, args ...string) summary {
 	return s
 }
 
+// verified makes sure that all of the store is whole.
+func (w *world) verified() {
+	w.t.Helper()
+	w.do(0, "verify", "--data")
+}
+
 // snapshots lists the store: ID by DATASET@NAME.
 func (w *world) snapshots() map[string]string {
 	w.t.Helper()

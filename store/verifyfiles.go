@@ -129,8 +129,8 @@ func (f *filesCheck) look(ctx context.Context, id volume.ID, count bool) (found 
 	}
 	defer file.Close()
 	info, err := file.Stat()
-	if err != nil || info.Size() == 0 {
-		return nil, false, err // an empty file is what a crash leaves
+	if err != nil || info.Size() <= leastVolume {
+		return nil, false, err // a crash came before the label was whole, or the rest has been cut off: the key tells
 	}
 	report, err := volume.Check(file, info.Size(), volume.CheckOptions{
 		Volume: id,

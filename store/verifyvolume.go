@@ -175,18 +175,24 @@ func (c *volumeCheck) found(p Problem, offset, length int64, format string, args
 	c.findings = append(c.findings, Finding{Problem: p, Volume: c.state.id, Offset: offset, Length: length, Text: fmt.Sprintf(format, args...)})
 }
 
+// leastVolume is the length of the shortest label.
+const leastVolume = 4096
+
 // label checks both labels and the trailer.
 func (c *volumeCheck) label() {
+	if c.state.size <= leastVolume && c.need == 0 && c.state.blobs == 0 {
+		return // a crash came before the label was whole: it never held anything
+	}
 	first, length, err := volume.ReadLabel(c.file, c.state.size)
 	c.checkLabel(first, err, 0, int64(length))
 	c.trailer, err = volume.ReadTrailer(c.file, c.state.size)
 	if err == nil && c.trailer.Volume != c.state.id {
-		err = fmt.Errorf("of volume %s", c.trailer.Volume)
+		err = fmt.Errorf("trailer of volume %s", c.trailer.Volume)
 	}
 	if err != nil {
 		c.trailer = volume.Trailer{}
 		if c.state.sealed {
-			c.found(ProblemTrailer, c.state.size-volume.TrailerSize, volume.TrailerSize, "trailer: %v", err)
+			c.found(ProblemTrailer, c.state.size-volume.TrailerSize, volume.TrailerSize, "%v", err)
 		}
 		return
 	}
@@ -198,7 +204,7 @@ func (c *volumeCheck) checkLabel(l volume.Label, err error, offset, length int64
 	switch {
 	case c.foreign(): // said once
 	case err != nil:
-		c.found(ProblemLabel, offset, length, "label: %v", err)
+		c.found(ProblemLabel, offset, length, "%v", err)
 	case l.Store != c.v.e.storeID:
 		c.found(ProblemForeign, offset, length, "the file is a volume of another store: %x", l.Store)
 	case l.Volume != c.state.id:
