@@ -83,7 +83,7 @@ func (e *engine) mayDrop(s *localSession, what string) error {
 		return nil
 	}
 	e.recordRefusal(s, what)
-	return fmt.Errorf("%s: the store is append-only: %w", what, ErrNotAdmin)
+	return fmt.Errorf("%s: %w", what, errAppendOnly)
 }
 
 // refusalPause is how often refused attempts are recorded at most: nobody shall fill the journal with them.
@@ -95,7 +95,7 @@ func (e *engine) recordRefusal(s *localSession, what string) {
 	if s != nil {
 		job = s.job
 	}
-	e.log.Warn("refused without admin rights", "what", what, "job", job)
+	e.log.Info("refused without admin rights", "what", what, "job", job)
 	e.commitMu.Lock()
 	defer e.commitMu.Unlock()
 	e.refusals++

@@ -65,7 +65,7 @@ func (e *engine) tryAppend(ctx context.Context, s *localSession, bodies func() (
 	}
 	sign := s.signer()
 	if sign == nil {
-		return fmt.Errorf("the store is append-only: %w", ErrNotAdmin)
+		return errAppendOnly
 	}
 	timeout := signHurry
 	if aside {

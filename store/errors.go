@@ -51,6 +51,8 @@ var (
 	ErrHeldLonger = errors.New("is held longer already")
 	// ErrHoldOver: a hold would be over before it begins.
 	ErrHoldOver = errors.New("a hold must end in the future")
+	// errAppendOnly is ErrNotAdmin for what takes something away.
+	errAppendOnly = fmt.Errorf("the store is append-only, this %w", ErrNotAdmin)
 	// errNotAppended: facts of that kind are made by the holder of the store alone.
 	errNotAppended = errors.New("such facts are made by the store itself")
 )

@@ -147,3 +147,36 @@ func TestGuardedVolumesAreRemoved(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPruneKeepsGuards: volumes with held snapshots are rewritten, and what replaces them is immutable as well.
+func TestPruneKeepsGuards(t *testing.T) {
+	needImmutable(t)
+	dir := newStore(t)
+	st := openStore(t, dir)
+	ids, held := putAll(t, st, "d", "held", blobs(1, 10, 300_000))
+	_, gone := putAll(t, st, "d", "gone", blobs(2, 10, 900_000))
+	putAll(t, st, "d", "kept", blobs(3, 10))
+	closeStore(t, st) // all of them share volumes
+	st = openStore(t, dir)
+	must(t, st.Hold(t.Context(), held.ID, time.Time{}))
+	before := volumesOf(t, st, append(ids, held.ID)...)
+	must(t, st.Forget(t.Context(), []ID{gone.ID}))
+	res, err := st.Prune(t.Context(), PruneOptions{}, nil)
+	must(t, err)
+	if len(res.Rewritten) == 0 {
+		t.Errorf("nothing was rewritten: %+v", res)
+	}
+	closeStore(t, st)
+	st = openStore(t, dir)
+	defer closeStore(t, st)
+	checkAll(t, st, ids, blobs(1, 10, 300_000))
+	after, flags := volumesOf(t, st, append(ids, held.ID)...), immutable(t, dir)
+	for id := range after {
+		if before[id] {
+			continue // was not rewritten
+		}
+		if !flags[id] {
+			t.Errorf("volume %s holds something held and is not immutable", id)
+		}
+	}
+}

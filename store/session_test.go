@@ -123,6 +123,7 @@ var sessionContract = map[string]func(*testing.T, sessionMaker){
 	"largest":  checkLargest,
 	"commits":  checkCommits,
 	"facts":    checkFacts,
+	"holds":    checkHolds,
 	"waiting":  checkWaiting,
 	"locks":    checkLocks,
 	"errors":   checkErrors,
@@ -257,6 +258,45 @@ func checkFacts(t *testing.T, open sessionMaker) {
 	err = s.Append(t.Context(), []FactBody{&tagFact{snapshot: ID{1}, add: []string{"x"}}})
 	if !errors.Is(err, ErrNotFound) {
 		t.Errorf("tag of nothing: %v", err)
+	}
+}
+
+func checkHolds(t *testing.T, open sessionMaker) {
+	s, keys := open(t)
+	f, ids := packOf(keys, []byte("held"))
+	_, err := s.Put(t.Context(), f)
+	must(t, err)
+	snap, err := s.Commit(t.Context(), Commit{Dataset: "d", Snapshot: ids[0], Name: "n"})
+	must(t, err)
+	if snap.Head == (ID{}) {
+		t.Error("a commit without a head")
+	}
+	until := time.Now().Add(time.Hour).UTC()
+	must(t, s.Append(t.Context(), []FactBody{&holdFact{kind: FactHold, snapshot: snap.ID, until: until}}))
+	must(t, s.Admin(t.Context(), func([]byte) ([]byte, error) { return nil, errors.New("asked for nothing") })) // of no effect
+	other, _ := open(t)
+	st, err := other.State(t.Context(), 0)
+	must(t, err)
+	if h := st.Snapshots[0]; !h.HeldUntil.Equal(until) || !st.Held(h, time.Now()) || st.HoldTime.IsZero() || st.AppendOnly {
+		t.Errorf("state %+v", st)
+	}
+	forget := []FactBody{forgetOf(FactForget, []ID{snap.ID})}
+	for want, body := range map[error]FactBody{
+		ErrOnHold:     forget[0],
+		ErrHeldLonger: &holdFact{kind: FactHold, snapshot: snap.ID, until: until.Add(-1)},
+		ErrNotFound:   &holdFact{kind: FactRelease, snapshot: ID{1}},
+	} {
+		if err := other.Append(t.Context(), []FactBody{body}); !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
+	must(t, other.Append(t.Context(), []FactBody{&holdFact{kind: FactRelease, snapshot: snap.ID}}))
+	must(t, other.Append(t.Context(), forget))
+	must(t, s.Append(t.Context(), forget)) // again
+	st, err = s.State(t.Context(), 0)
+	must(t, err)
+	if h := st.Snapshots[0]; !h.Forgotten || !h.HeldUntil.IsZero() {
+		t.Errorf("state %+v", st)
 	}
 }
 

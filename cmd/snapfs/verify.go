@@ -115,6 +115,11 @@ type hitPath struct {
 
 func (p *program) runVerify(ctx context.Context, o verifyOptions) error {
 	return p.withStore(ctx, "verify", func(st *store.Store) error {
+		if o.Repair {
+			if err := p.adminRights(ctx, st); err != nil {
+				return err
+			}
+		}
 		r := p.newReporter()
 		defer r.clear()
 		report := &verifyReport{repair: o.Repair}
