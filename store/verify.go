@@ -127,7 +127,7 @@ func (e *engine) verify(ctx context.Context, s *localSession, o VerifyOptions, e
 	if err := event(VerifyEvent{Begin: true}); err != nil {
 		return VerifySummary{}, err
 	}
-	for _, step := range []func(context.Context) error{v.facts, v.volumes, v.repair, v.index, v.snapshots, v.replace, v.known, v.conclude} {
+	for _, step := range []func(context.Context) error{v.facts, v.volumes, v.repair, v.chain, v.index, v.snapshots, v.replace, v.known, v.conclude} {
 		if err := step(ctx); err != nil {
 			return VerifySummary{}, err
 		}
@@ -159,7 +159,7 @@ func (v *verifier) progress(change func(p *VerifyProgress)) error {
 }
 
 // facts checks what the journal says against the volumes that are there.
-func (v *verifier) facts(ctx context.Context) error {
+func (v *verifier) facts(context.Context) error {
 	e := v.e
 	e.commitMu.Lock()
 	need := make([]sealedVolume, 0, len(e.fold.volumes))
@@ -173,10 +173,10 @@ func (v *verifier) facts(ctx context.Context) error {
 			v.add(f)
 		}
 	}
-	return v.chain(ctx)
+	return nil
 }
 
-// chain checks whether one fact leads to the other.
+// chain checks whether one fact leads to the other, in journals that have been mended if they could be.
 func (v *verifier) chain(ctx context.Context) error {
 	found, err := v.e.checkChain(ctx, v.o.Head)
 	for _, f := range found {
