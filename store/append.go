@@ -134,6 +134,17 @@ type factBatch struct {
 	pack  []byte
 }
 
+// givesSpace reports whether all facts lead to more space, so that they may be written when there is hardly any.
+func (b factBatch) givesSpace() bool {
+	return !slices.ContainsFunc(b.facts, func(f *Fact) bool {
+		switch f.Kind {
+		case FactForget, FactPurge, FactVolumeDropped, FactReplaced:
+			return false
+		}
+		return true
+	})
+}
+
 // makeFacts chains new facts behind the end and packs them. sign, if any, gives the signature of the fact with that index;
 // one signature after the other, since each fact names the one before with its signature.
 func (e *engine) makeFacts(ctx context.Context, bodies []FactBody, end chainEnd, sign func(i int, message []byte) ([]byte, error)) (factBatch, error) {
@@ -167,6 +178,11 @@ func (e *engine) makeFacts(ctx context.Context, bodies []FactBody, end chainEnd,
 
 // writeFacts brings facts to stable storage and folds them. Needs commitMu.
 func (e *engine) writeFacts(batch factBatch) error {
+	if batch.givesSpace() {
+		e.useSpare()
+		e.lowSpace.Add(1)
+		defer e.lowSpace.Add(-1)
+	}
 	if err := e.writeJournal(batch.pack); err != nil {
 		return err
 	}

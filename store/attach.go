@@ -149,6 +149,7 @@ func (s *lastingSession) hold(ctx context.Context) (*way, error) {
 		return nil, errors.Join(err, srv.release())
 	}
 	e.lock.last = srv.unlink
+	e.keepSpare()
 	srv.start(e.bundle, s.comeBack, func(id [16]byte, job string, pid int) Session {
 		return e.newSessionOf(id, job, pid)
 	})

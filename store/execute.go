@@ -115,7 +115,7 @@ func (e *engine) rewriteAll(ctx context.Context, s *localSession, p *plan, r *Pr
 			if c.kind != kind || err != nil {
 				continue
 			}
-			if space := e.atLeast(c.live + e.reserve.index()); space != nil {
+			if space := e.enoughToMove(c.live); space != nil {
 				e.log.Warn("volume not rewritten", "volume", c.id, "err", space)
 				e.stay(c.volumeState)
 				p.waste += c.waste()
@@ -131,6 +131,15 @@ func (e *engine) rewriteAll(ctx context.Context, s *localSession, p *plan, r *Pr
 		}
 	}
 	return nil
+}
+
+// enoughToMove refuses to copy so many bytes when they and what goes with them may not fit.
+func (e *engine) enoughToMove(bytes int64) error {
+	want := bytes + bytes/8 + spareSize/4
+	if !e.idx.inMemory() {
+		want += e.reserve.index()
+	}
+	return e.atLeast(want)
 }
 
 // foresee says what execute would do.

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -214,7 +215,7 @@ func (e *engine) rescue() error {
 	if done {
 		return nil
 	}
-	e.sortByAge(todo)
+	journals, others := e.sortByAge(todo, false)
 	if err := e.enoughIndexSpace(); err != nil {
 		return err
 	}
@@ -224,7 +225,7 @@ func (e *engine) rescue() error {
 	e.log.Warn("a blob is missing from the index: reading the tables of all volumes", "volumes", len(todo))
 	e.indexMu.RLock()
 	defer e.indexMu.RUnlock()
-	for _, v := range todo {
+	for _, v := range slices.Concat(journals, others) {
 		v.indexed, v.blobs, v.raw = 0, 0, 0
 		if err := e.indexVolume(e.idx, v, &found{}); err != nil {
 			e.log.Warn("volume cannot be read", "volume", v.id, "err", err)

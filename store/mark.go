@@ -86,6 +86,7 @@ type marking struct {
 	session Session
 	reader  *reader
 	done    map[ID]bool // roots that have been walked
+	seen    *seenBlobs
 
 	blobs   atomic.Int64 // marked
 	missing atomic.Int64 // chunks that are in no volume
@@ -96,7 +97,7 @@ const markCache = 16 << 20
 
 func (e *engine) newMarking(m, unless *mark) *marking {
 	s := e.newSession("prune") // only to look things up
-	k := &marking{e: e, mark: m, unless: unless, session: s, done: map[ID]bool{}}
+	k := &marking{e: e, mark: m, unless: unless, session: s, done: map[ID]bool{}, seen: newSeenBlobs()}
 	k.reader = newReader(e.dir, e.bundle, s, markCache)
 	return k
 }
@@ -140,7 +141,6 @@ func (k *marking) walk(ctx context.Context, roots []root, walked func()) error {
 // walker walks one snapshot after the other.
 type walker struct {
 	*marking
-	seen  [][16]byte // blobs met lately, by their first bytes: pages that differ in one name hold the same others
 	stack []step
 	found []wanted
 	ids   []ID
@@ -158,18 +158,38 @@ type step struct {
 	place shortPlace
 }
 
+// batchSize is how many nodes are read in the order in which they lie. The stack holds at most so many times the references
+// of a node for each level of the tree.
+const batchSize = 64
+
+func newWalker(k *marking) *walker { return &walker{marking: k} }
+
+// seenBlobs remembers blobs met lately by half of their IDs: pages that differ in one name hold the same others, and looking
+// those up in the index is most of the work. Safe for concurrent use.
+type seenBlobs [seenShards]struct {
+	mu  sync.Mutex
+	ids [][16]byte
+}
+
 const (
-	seenSize = 1 << 17 // entries of walker.seen: 2 MiB
-	// batch is how many nodes are read in the order in which they lie. The stack holds at most so many times the references of a
-	// node for each level of the tree.
-	batchSize = 64
+	seenShards = 64
+	seenEach   = 1 << 14 // 16 MiB together
 )
 
-func newWalker(k *marking) *walker { return &walker{marking: k, seen: make([][16]byte, seenSize)} }
+func newSeenBlobs() *seenBlobs {
+	s := &seenBlobs{}
+	for i := range s {
+		s[i].ids = make([][16]byte, seenEach)
+	}
+	return s
+}
 
 // fresh reports whether a blob was not met lately.
-func (w *walker) fresh(id ID) bool {
-	at := &w.seen[(uint32(id[16])|uint32(id[17])<<8|uint32(id[18])<<16)%seenSize]
+func (s *seenBlobs) fresh(id ID) bool {
+	shard := &s[id[16]%seenShards]
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	at := &shard.ids[(uint32(id[17])|uint32(id[18])<<8)%seenEach]
 	if *at == [16]byte(id[:16]) {
 		return false
 	}
@@ -218,7 +238,7 @@ func (w *walker) step(ctx context.Context) error {
 		}
 		w.found = w.found[:0]
 		err = w.e.references(s.kind, data, func(kind Kind, id ID) {
-			if w.fresh(id) {
+			if w.seen.fresh(id) {
 				w.found = append(w.found, wanted{kind, id})
 			}
 		})

@@ -100,6 +100,7 @@ func (e *engine) prune(ctx context.Context, s *localSession, o PruneOptions, pro
 		if err := e.mayPrune(s); err != nil {
 			return PruneResult{}, err
 		}
+		e.useSpare()
 	}
 	if err := lockContext(ctx, &e.maintenance); err != nil {
 		return PruneResult{}, err
@@ -108,6 +109,9 @@ func (e *engine) prune(ctx context.Context, s *localSession, o PruneOptions, pro
 	e.lowSpace.Add(1)
 	defer e.lowSpace.Add(-1)
 	e.buryDead()
+	if err := e.sealCurrent(); err != nil {
+		return PruneResult{}, err
+	}
 	for n := 1; ; n++ {
 		p := &pruning{e: e, s: s, o: o, progress: progress}
 		if p.progress == nil {
@@ -118,6 +122,14 @@ func (e *engine) prune(ctx context.Context, s *localSession, o PruneOptions, pro
 			return p.res, err
 		}
 	}
+}
+
+// sealCurrent ends the volumes that this process writes; whoever writes goes on with new ones. In a holder that stays for long they
+// would otherwise never be looked at.
+func (e *engine) sealCurrent() error {
+	e.commitMu.Lock()
+	defer e.commitMu.Unlock()
+	return e.flush(true)
 }
 
 func (e *engine) mayPrune(s *localSession) error {

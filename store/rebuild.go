@@ -113,7 +113,7 @@ func (e *engine) dropOldIndexes(current int) error {
 		return fmt.Errorf("index: %w", err)
 	}
 	for _, entry := range entries {
-		if entry.Name() != currentName && entry.Name() != strconv.Itoa(current) {
+		if name := entry.Name(); name != currentName && name != spareName && name != strconv.Itoa(current) {
 			err = errors.Join(err, os.RemoveAll(filepath.Join(top, entry.Name())))
 		}
 	}

@@ -28,7 +28,7 @@ func (e *engine) syncIndex(x *index, cat *catalogue, f *fold, all bool, progress
 		return err
 	}
 	todo := e.compare(cat, disk, all)
-	journals, others := e.sortByAge(todo)
+	journals, others := e.sortByAge(todo, all)
 	p := indexProgress{tell: progress}
 	p.VolumesTotal = len(todo)
 	var news found
@@ -110,9 +110,9 @@ func (e *engine) compare(cat *catalogue, disk map[volume.ID]int64, all bool) []*
 }
 
 // sortByAge puts older volumes first: of a blob that was stored again because its first place was damaged, the later
-// place counts, in a rebuilt index as well. Those that hold facts, or may, are given apart. What is known of volumes that
-// nobody noted in the index is that somebody wrote there: what no snapshot names may be unfinished work as old as they are.
-func (e *engine) sortByAge(list []*volumeState) (journals, others []*volumeState) {
+// place counts, in a rebuilt index as well. Those that hold facts, or may, are given apart. In a new index nothing says
+// who left unfinished work (see sessions.go): then what no snapshot names may be some, as old as its volume.
+func (e *engine) sortByAge(list []*volumeState, all bool) (journals, others []*volumeState) {
 	created := make(map[volume.ID]int64, len(list))
 	now := e.now().UnixNano()
 	for _, v := range list {
@@ -123,9 +123,9 @@ func (e *engine) sortByAge(list []*volumeState) (journals, others []*volumeState
 		switch old := e.volumeBefore(v.id); {
 		case old != nil:
 			v.unfinished = old.unfinished
-		case v.seen == 0 && err == nil:
+		case all && err == nil:
 			v.unfinished = min(created[v.id], now)
-		default:
+		case all:
 			v.unfinished = now
 		}
 		if err != nil || label.Kind == volume.Journal {

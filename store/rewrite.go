@@ -102,7 +102,7 @@ func (e *engine) stay(v *volumeState) {
 	v.leaving = nil
 }
 
-// copyFrames copies the wanted blobs of a volume and returns those that the index knows there and nobody wants.
+// copyFrames copies the wanted blobs of a volume and returns those that the index still knows there and nobody wants.
 func (m *mover) copyFrames(ctx context.Context, v *volumeState) (dead []ID, err error) {
 	aead, err := m.e.bundle.VolumeAEAD(v.id)
 	if err != nil {
@@ -118,7 +118,10 @@ func (m *mover) copyFrames(ctx context.Context, v *volumeState) (dead []ID, err 
 			return err
 		}
 		rows, unwanted, err := m.e.wantedRows(v, f)
-		dead = append(dead, unwanted...)
+		if dead = append(dead, unwanted...); err == nil && len(dead) >= moveBatch {
+			err = m.e.unindexVolume(dead, v)
+			dead = dead[:0]
+		}
 		if err != nil || len(rows) == 0 {
 			return err
 		}
@@ -357,6 +360,7 @@ func (m *mover) settle() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, b := range m.moved {
+		m.to.unfinished = max(m.to.unfinished, b.from.unfinished)
 		b.from.leaving.remove(b.old) // whoever looked the old place up before now does not get it any more
 	}
 	e.everyPins(func(p *pins) {

@@ -1,0 +1,148 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// pruneSummary is the last object of prune --json.
+type pruneSummary struct {
+	Removed   int   `json:"volumes_removed"`
+	Rewritten int   `json:"volumes_rewritten"`
+	Freed     int64 `json:"bytes_freed"`
+}
+
+func (o outcome) pruned(t testing.TB) (s pruneSummary) {
+	t.Helper()
+	lines := strings.Split(strings.TrimSpace(o.stdout), "\n")
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &s); err != nil {
+		t.Fatalf("summary: %v in %s", err, tail(o.stdout))
+	}
+	return s
+}
+
+// TestPruneUnderLoad prunes again and again while one process holds the store and shows it, others take backups and
+// restore: everything kept stays right, and the space is given back although the mount goes on.
+func TestPruneUnderLoad(t *testing.T) {
+	needFUSE(t)
+	w := newWorld(t)
+	src := newChurn(t, w.mkdir("source"))
+	src.files("files", 200)
+	src.write("stays", 2<<20)
+	first := "d@" + w.backup(0, "d", src.dir).Name
+	want := map[string]string{first: sums(t, src.dir)}
+	holder, mnt := w.holder("held")
+	rounds := 8
+	if testing.Short() {
+		rounds = 3
+	}
+	for round := range rounds {
+		src.write(fmt.Sprintf("round%d", round), 3<<20)
+		src.files("files", 200)
+		os.Remove(filepath.Join(src.dir, fmt.Sprintf("round%d", round-1)))
+		name := "d@" + w.backup(0, "d", src.dir).Name
+		want[name] = sums(t, src.dir)
+		if round > 0 {
+			for other := range want {
+				if other != first && other != name {
+					w.do(0, "forget", "--quiet", other)
+					delete(want, other)
+				}
+			}
+		}
+		if round == rounds/2 { // the store gets another holder in the middle of all this
+			holder.Process.Kill()
+			holder.wait()
+			w.do(0, "umount", "--lazy", mnt)
+			holder, mnt = w.holder(fmt.Sprintf("held%d", round))
+		}
+		prune := w.start("prune", "--max-waste", "0", "--json")
+		other := w.start("backup", "--quiet", "--dataset", "other", src.dir)
+		var reading sync.WaitGroup
+		reading.Go(func() {
+			differ(t, "the mount while prune runs", want[first], sums(t, filepath.Join(mnt, "d", strings.TrimPrefix(first, "d@"))))
+		})
+		differ(t, "restored while prune runs", want[name], w.restored(name))
+		reading.Wait()
+		other.want(0)
+		prune.want(0)
+		w.do(0, "forget", "--quiet", "--all", "--dataset", "other")
+	}
+	w.do(0, "prune", "--max-waste", "0")
+	if size := usage(t, w.store); size > 10<<20 { // 2 and 3 MiB, small files, journals
+		t.Errorf("%d bytes left: %+v", size, volumes(t, w.store))
+	}
+	for name, want := range want {
+		differ(t, name, want, w.restored(name))
+	}
+	w.do(0, "verify", "--data")
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		left := deletedOpen(t, holder.Process.Pid)
+		if len(left) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("removed and still open: %v", left)
+		}
+	}
+	w.umount(mnt)
+}
+
+// deletedOpen lists the removed volumes that a process has open.
+func deletedOpen(t testing.TB, pid int) (list []string) {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if to, _ := os.Readlink(filepath.Join(dir, e.Name())); strings.Contains(to, "/volumes/") && strings.HasSuffix(to, "(deleted)") {
+			list = append(list, to)
+		}
+	}
+	return list
+}
+
+// TestPruneFullDisk gives space back on a disk without a byte left, and with as much as snapfs leaves.
+func TestPruneFullDisk(t *testing.T) {
+	needRoot(t)
+	for _, how := range []string{"filled by others", "filled by backups"} {
+		t.Run(how, func(t *testing.T) {
+			w := worldAt(t, t.TempDir())
+			disk := w.path("disk")
+			w.store = filepath.Join(disk, "store")
+			w.env = append(w.env, "SNAPFS_STORE="+w.store)
+			attachTmpfs(t, disk, "120M")
+			w.init()
+			src := newChurn(t, w.mkdir("source"))
+			src.files("files", 100)
+			src.write("large", 20<<20)
+			gone := "d@" + w.backup(0, "d", src.dir).Name
+			src.write("large", 1<<20)
+			kept := "d@" + w.backup(0, "d", src.dir).Name
+			want := sums(t, src.dir)
+			if how == "filled by others" {
+				fill(t, filepath.Join(disk, "filler"))
+			} else {
+				for i := range 100 {
+					src.write(fmt.Sprint("more", i), 2<<20)
+				}
+				w.do(1, "backup", "--dataset", "d", src.dir)
+			}
+			w.do(0, "forget", gone)
+			s := w.do(0, "prune", "--max-waste", "0", "--json").pruned(t)
+			if s.Freed < 15<<20 {
+				t.Errorf("freed %d bytes", s.Freed)
+			}
+			differ(t, "kept", want, w.restored(kept))
+			os.Remove(filepath.Join(disk, "filler"))
+			w.do(0, "verify", "--data")
+		})
+	}
+}
