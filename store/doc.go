@@ -27,6 +27,8 @@
 //	program         what made it
 //	chunk_average   bytes, a power of two from 16 KiB to 4 MiB; least and greatest chunk are a quarter and four times that
 //	compression     of new frames: none, s2, fastest, default, better
+//	parity          of new volumes, in percent, 0 to 25, 0: none; 3 where it is missing, as in stores of the first release.
+//	                Whoever does not know it writes volumes without parity, which are whole volumes as well
 //	features_read   a reader that does not know every one of them must refuse the store
 //	features_write  likewise a writer; a reader may go on
 //	mac             keyed BLAKE3-256 in hexadecimal, under the bundle's MAC key, of the object without "mac", fields sorted

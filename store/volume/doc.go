@@ -182,11 +182,11 @@
 //     blocks, k is about 2*sqrt(n) but 16 to 128, G = n/k; blocks are 512 bytes below 256 KiB, 1 KiB below 1 MiB, else
 //     4 KiB. Of 16 MiB that is 3 %, of 4 MiB 6 %, of 1 MiB 12 %, of the smallest volume 8 KiB. In a volume of 64 MiB or
 //     more G is 128 for this span too, or as many as it has blocks.
-//   - for frames that have been committed and whose volume stays open, sets over what is new (Writer.Protect). The full span
-//     covers the same bytes later, as one span.
+//   - for frames that have been committed and whose volume stays open, sets over what is new (Writer.Protect): at most 128 KiB
+//     and an eighth of the volume. The full span covers the same bytes later, as one span.
 //
-// Other percentages change m: it is the percentage of 128. Parity is made of what is stored; repair needs no key, and nothing is
-// sealed again.
+// Other percentages change m: it is the percentage of 128, at most 32 for 25 %; above 4 G is 512/m, so that a span is shorter
+// and its parity still 2 MiB. Parity is made of what is stored; repair needs no key, and nothing is sealed again.
 //
 // # What heals
 //

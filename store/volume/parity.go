@@ -22,6 +22,7 @@ type parityMaker struct {
 type openSpan struct {
 	*spanParity
 
+	early []byte         // the beginning, as far as it has come: most volumes are too short for rows of a full span
 	edges map[int][]byte // blocks that more than one frame has a part in, as far as they have come
 	have  map[int]int    // bytes of them
 }
@@ -45,7 +46,7 @@ func (m *parityMaker) addToSpan(number, at int64, b []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.span(number)
-	s.encode(at, b)
+	s.encodeOrKeep(at, b)
 	if lead := -at & (s.block() - 1); lead > 0 {
 		lead = min(lead, int64(len(b)))
 		s.edge(at, b[:lead])
@@ -55,6 +56,30 @@ func (m *parityMaker) addToSpan(number, at int64, b []byte) {
 	s.sum(int(at>>s.shift), b[:whole])
 	if rest := b[whole:]; len(rest) > 0 {
 		s.edge(at+whole, rest)
+	}
+}
+
+// earlyBytes is how much of a span is kept before rows are made.
+const earlyBytes = 256 << 10
+
+func (s *openSpan) encodeOrKeep(at int64, b []byte) {
+	end := at + int64(len(b))
+	if s.rows == nil && end <= earlyBytes {
+		if more := end - int64(len(s.early)); more > 0 {
+			s.early = append(s.early, make([]byte, more)...)
+		}
+		copy(s.early[at:], b)
+		return
+	}
+	s.encodeEarly()
+	s.encode(at, b)
+}
+
+// encodeEarly makes rows of what was kept; what has not come yet is zero there and adds nothing.
+func (s *openSpan) encodeEarly() {
+	if s.rows == nil {
+		s.encode(0, s.early)
+		s.early = nil
 	}
 }
 
@@ -96,6 +121,7 @@ func (m *parityMaker) span(number int64) *openSpan {
 
 func (s *openSpan) reset(g geometry) {
 	s.geometry = g
+	s.early = nil
 	for _, row := range s.rows {
 		clear(row)
 	}
@@ -110,6 +136,7 @@ func (m *parityMaker) take(number, end int64) *openSpan {
 	for i := range s.edges {
 		s.closeEdge(i)
 	}
+	s.encodeEarly()
 	s.length = end - s.offset
 	s.digests = s.digests[:setRoom+8*(s.blocks()+s.parityBlocks())]
 	return s
