@@ -99,12 +99,13 @@ func (e *engine) inUse(id volume.ID) bool {
 
 // volumeCheck is the check of one volume.
 type volumeCheck struct {
-	v     *verifier
-	begun time.Time
-	state volumeState // as it was when the check began
-	need  int64       // bytes that facts say it must have
-	file  volume.File
-	aead  cipher.AEAD
+	v       *verifier
+	begun   time.Time
+	state   volumeState // as it was when the check began
+	need    int64       // bytes that facts say it must have
+	writing bool        // by this process
+	file    volume.File
+	aead    cipher.AEAD
 
 	mu       sync.Mutex // guards what follows while frames are opened
 	trailer  volume.Trailer
@@ -159,7 +160,7 @@ func (c *volumeCheck) begin(id volume.ID) (err error) {
 		c.state = *s
 		for _, o := range e.current {
 			if o.volumeState == s { // what is being written beyond may not be whole yet
-				c.state.size, c.state.sealed = o.w.Synced(), false
+				c.state.size, c.state.sealed, c.writing = o.w.Synced(), false, true
 			}
 		}
 	}
@@ -191,13 +192,22 @@ func (c *volumeCheck) label() {
 	}
 	if err != nil {
 		c.trailer = volume.Trailer{}
-		if c.state.sealed {
+		if c.state.sealed || c.wasSealed() {
 			c.found(ProblemTrailer, c.state.size-volume.TrailerSize, volume.TrailerSize, "%v", err)
 		}
 		return
 	}
 	again, err := volume.ReadLabelAgain(c.file, c.trailer)
 	c.checkLabel(again, err, c.trailer.Label, 0)
+}
+
+// wasSealed reports whether a volume without a trailer has the parity that stands before one.
+func (c *volumeCheck) wasSealed() bool {
+	if c.writing {
+		return false
+	}
+	report, err := volume.Check(c.file, c.state.size, volume.CheckOptions{Volume: c.state.id})
+	return err == nil && slices.ContainsFunc(report.Damage, func(d volume.Damage) bool { return d.Part == volume.PartTrailer })
 }
 
 func (c *volumeCheck) checkLabel(l volume.Label, err error, offset, length int64) {
