@@ -79,7 +79,7 @@ func (p *program) commands() []*cli.Command {
 		p.initCommand(), p.backupCommand(), p.snapshotsCommand(), p.datasetCommand(), p.tagCommand(), p.holdCommand(),
 		p.lsCommand(), p.catCommand(), p.duCommand(), p.diffCommand(), p.findCommand(), p.versionsCommand(),
 		p.mountCommand(), p.umountCommand(), p.restoreCommand(), p.dumpCommand(),
-		p.forgetCommand(), p.unforgetCommand(), p.pruneCommand(), p.verifyCommand(), p.rebuildCommand(), p.statsCommand(),
+		p.forgetCommand(), p.unforgetCommand(), p.pruneCommand(), p.archiveCommand(), p.verifyCommand(), p.rebuildCommand(), p.statsCommand(),
 		p.keyCommand(), p.versionCommand(),
 	}
 }

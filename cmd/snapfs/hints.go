@@ -9,6 +9,7 @@ import (
 
 	"snapfs/fs"
 	"snapfs/snapshot"
+	"snapfs/snapshot/archive"
 	"snapfs/snapshot/backup"
 	"snapfs/snapshot/restore"
 	"snapfs/store"
@@ -52,6 +53,10 @@ var plainHints = []struct {
 	{restore.ErrDeleteEmpty, "use --force if that is really meant"},
 	{restore.ErrDeleteListed, "use --force if that is really meant"},
 	{restore.ErrFull, "free some space and run the same command again: it goes on where it ended"},
+	{archive.ErrOrder, "give the set with the snapshot first, then its parents, newest first; or --scratch DIR with room for all of it"},
+	{archive.ErrOtherSet, "leave it out, or give the directory it lies in: what is not needed there is passed over"},
+	{archive.ErrOtherStore, "give volumes of one store at a time; 'snapfs archive info' shows whose they are"},
+	{archive.ErrNoVolume, "'head -c 512 FILE' shows what a volume says of itself"},
 	{fs.ErrMissing, "make the directory first"},
 	{fs.ErrNotEmpty, "use an empty directory, or --nonempty to cover what is in it"},
 	{fs.ErrMounted, "'snapfs umount' ends a mount"},
@@ -132,6 +137,9 @@ func typedHints(err error) []string {
 	var remains *remainsError
 	if errors.As(err, &remains) {
 		return remains.hints()
+	}
+	if as[*archive.ParentError](err) {
+		return []string{"give these volumes with --from as well; --incomplete restores what there is"}
 	}
 	var missing *store.MissingError
 	var corrupt *store.CorruptError

@@ -79,27 +79,32 @@ func (p *program) runRestore(ctx context.Context, o restoreOptions) error {
 		if err != nil {
 			return err
 		}
-		r := p.newReporter()
-		defer r.clear()
-		o.Path = t.Path
 		if o.Protect, err = fs.Mounts(); err != nil {
 			return err
 		}
 		o.Protect = append(o.Protect, st.Dir())
-		o.Progress = func(g restore.Progress) {
-			r.progress(func() any { return newRestoreProgress(g) }, func() string { return restoreLine(r, g) })
-		}
-		o.OnError = r.problem
-		if o.DryRun || p.global.verbose {
-			o.OnItem = func(it restore.Item) { p.printItem(r, it) }
-		}
-		result, err := restore.Run(ctx, st, tree, o.Options)
-		r.clear()
-		if err != nil {
-			return fmt.Errorf("%s: %w", t.Ref(), err)
-		}
-		return p.printRestore(result, o, t)
+		return p.restoreFrom(ctx, st, tree, t, o)
 	})
+}
+
+// restoreFrom runs a restore and reports it.
+func (p *program) restoreFrom(ctx context.Context, from restore.Reader, tree *snapshot.Tree, t *snapshot.Target, o restoreOptions) error {
+	r := p.newReporter()
+	defer r.clear()
+	o.Path = t.Path
+	o.Progress = func(g restore.Progress) {
+		r.progress(func() any { return newRestoreProgress(g) }, func() string { return restoreLine(r, g) })
+	}
+	o.OnError = r.problem
+	if o.DryRun || p.global.verbose {
+		o.OnItem = func(it restore.Item) { p.printItem(r, it) }
+	}
+	result, err := restore.Run(ctx, from, tree, o.Options)
+	r.clear()
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.Ref(), err)
+	}
+	return p.printRestore(result, o, t)
 }
 
 // restoreProgress is progress in JSON.

@@ -72,15 +72,25 @@ func (f secretFlags) any() bool { return f != secretFlags{} }
 
 // unlocker finds the secret for an existing store: options, then the environment, then the terminal.
 func (p *program) unlocker(ctx context.Context, slots []store.KeySlot) (store.Secret, error) {
+	return p.unlock(ctx, slots, p.global.store)
+}
+
+// archiveUnlocker does the same for volumes that carry their slots.
+func (p *program) archiveUnlocker(ctx context.Context, slots []store.KeySlot) (store.Secret, error) {
+	return p.unlock(ctx, slots, "the archive")
+}
+
+// unlock finds the secret for what is called so.
+func (p *program) unlock(ctx context.Context, slots []store.KeySlot, what string) (store.Secret, error) {
 	secret, found, err := p.givenSecret(ctx)
 	p.stretched = len(secret.Password) > 0
 	if found || err != nil {
 		return secret, err
 	}
 	if !slices.ContainsFunc(slots, func(s store.KeySlot) bool { return s.Kind == store.SlotPassword }) {
-		return secret, fmt.Errorf("%w: %s has no password, only a key file or an identity opens it", errNoSecret, p.global.store)
+		return secret, fmt.Errorf("%w: %s has no password, only a key file or an identity opens it", errNoSecret, what)
 	}
-	secret.Password, err = p.askPassword(ctx, "password for "+p.global.store+": ")
+	secret.Password, err = p.askPassword(ctx, "password for "+what+": ")
 	p.stretched = true
 	return secret, err
 }

@@ -1,9 +1,59 @@
 package archive
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+)
 
 // Reading sets.
 var (
 	// ErrNoVolume: no volume of an archive set there.
 	ErrNoVolume = errors.New("no volume of an archive set")
+	// ErrOtherSet: a volume that does not belong to what is read.
+	ErrOtherSet = errors.New("belongs to another set")
+	// ErrOtherStore: a volume of another store.
+	ErrOtherStore = errors.New("belongs to another store")
+	// ErrOrder: volumes come through a pipe in an order in which they cannot be used.
+	ErrOrder = errors.New("wrong order of volumes")
+	// ErrNothing: no snapshot can be found in what was given.
+	ErrNothing = errors.New("no snapshot is in these volumes")
 )
+
+// errIO is what the kernel says of sectors that cannot be read.
+var errIO error = syscall.EIO
+
+// ParentError: sets that hold a part of the snapshot's content were not given.
+type ParentError struct {
+	Set     string // whose snapshot it is
+	Missing []ChainSet
+	Chunks  int // that are in none of the volumes given
+}
+
+func (e *ParentError) Error() string {
+	var list []string
+	for _, c := range e.Missing {
+		list = append(list, c.String())
+	}
+	return fmt.Sprintf("set %s needs volumes that were not given: %s", e.Set, strings.Join(list, "; "))
+}
+
+// String names the set, and where its volumes are.
+func (c *ChainSet) String() string {
+	name := c.Name
+	if name == "" {
+		name = fmt.Sprintf("%x", c.ID)
+	}
+	text := fmt.Sprintf("set %s (%s, %d volumes", name, c.Level, c.Volumes)
+	if c.Volumes == 1 {
+		text = fmt.Sprintf("set %s (%s, 1 volume", name, c.Level)
+	}
+	if !c.Created.IsZero() {
+		text += ", written " + c.Created.Format("2006-01-02")
+	}
+	if c.Location != "" {
+		text += ", kept at " + c.Location
+	}
+	return text + ")"
+}

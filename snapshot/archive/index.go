@@ -50,8 +50,7 @@ func (x *blobIndex) find(id store.ID) (list []blobPlace) {
 	x.sort()
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	i, _ := slices.BinarySearchFunc(x.places, key, func(p blobPlace, k uint64) int { return cmp.Compare(p.key, k) })
-	for ; i < len(x.places) && x.places[i].key == key; i++ {
+	for i := x.seek(key); i < len(x.places) && x.places[i].key == key; i++ {
 		if x.places[i].volume != goneVolume {
 			list = append(list, x.places[i])
 		}
@@ -65,8 +64,7 @@ func (x *blobIndex) first(id store.ID) (blobPlace, bool) {
 	x.sort()
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	i, _ := slices.BinarySearchFunc(x.places, key, func(p blobPlace, k uint64) int { return cmp.Compare(p.key, k) })
-	for ; i < len(x.places) && x.places[i].key == key; i++ {
+	for i := x.seek(key); i < len(x.places) && x.places[i].key == key; i++ {
 		if x.places[i].volume != goneVolume {
 			return x.places[i], true
 		}
@@ -88,16 +86,22 @@ func (x *blobIndex) sort() {
 	x.sorted = len(x.places)
 }
 
-// drop forgets a frame.
-func (x *blobIndex) drop(vol uint32, offset int64) (dropped bool) {
+// drop forgets a place of a blob.
+func (x *blobIndex) drop(id store.ID, vol uint32, offset int64) {
+	x.sort()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for i := range x.places {
+	for i := x.seek(keyOf(id)); i < len(x.places) && x.places[i].key == keyOf(id); i++ {
 		if p := &x.places[i]; p.volume == vol && p.offset == offset {
-			p.volume, dropped = goneVolume, true
+			p.volume = goneVolume
 		}
 	}
-	return dropped
+}
+
+// seek is where the places of a key begin. Needs mu.
+func (x *blobIndex) seek(key uint64) int {
+	i, _ := slices.BinarySearchFunc(x.places, key, func(p blobPlace, k uint64) int { return cmp.Compare(p.key, k) })
+	return i
 }
 
 // idSet is a set of IDs by their first bytes, and which of them have been met. Not safe for concurrent use.

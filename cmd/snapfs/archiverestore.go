@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"snapfs/fs"
+	"snapfs/snapshot"
+	"snapfs/snapshot/archive"
+)
+
+type archiveRestoreOptions struct {
+	restoreOptions
+	from       []string
+	scratch    string
+	incomplete bool
+}
+
+func (p *program) archiveRestoreCommand() *cli.Command {
+	return &cli.Command{
+		Name: "restore", ArgsUsage: "SNAP[:PATH] --from VOLUME... --to DIR", Usage: "copy a snapshot back from archive volumes, without a store",
+		Description: about(`
+Needs nothing but the volumes and a password or key of the set. VOLUME is a file, a directory of volumes, a device, a
+FIFO, or - for standard input, through which volumes come one after another: the set with the snapshot first, then
+its parents, newest first, as 'snapfs archive explain' prints them. What the snapshot needs of what comes through a pipe is
+kept in a scratch directory; with --scratch DIR any order will do, if everything fits in there. Other options
+are those of 'snapfs restore'.`,
+			"snapfs archive restore home --from /mnt/usb/archive --to /srv/home",
+			"snapfs archive restore etc@2026-11-22:/ssh --from a.snapfs --from b.snapfs --to /etc/ssh",
+			"ssh tapes cat inc.snapfs full.snapfs | snapfs archive restore latest --from - --to /srv"),
+		Flags: append([]cli.Flag{
+			&cli.StringSliceFlag{Name: "from", Usage: "read `VOLUME`, or a directory of them; may be given more than once"},
+			&cli.StringFlag{Name: "scratch", Usage: "keep in `DIR` what comes through pipes, whatever its order"},
+			&cli.BoolFlag{Name: "incomplete", Usage: "restore what there is although sets are missing that hold a part of it"},
+		}, p.restoreCommand().Flags...),
+		Action: action(1, -1, func(c *cli.Context, args []string) error {
+			o, err := p.readArchiveRestore(c, args)
+			if err != nil {
+				return err
+			}
+			return p.runArchiveRestore(c.Context, o)
+		}),
+	}
+}
+
+func (p *program) readArchiveRestore(c *cli.Context, args []string) (o archiveRestoreOptions, err error) {
+	if o.restoreOptions, err = p.readRestoreOptions(c, args[0]); err != nil {
+		return o, err
+	}
+	o.from, o.scratch, o.incomplete = append(c.StringSlice("from"), args[1:]...), c.String("scratch"), c.Bool("incomplete")
+	if len(o.from) == 0 {
+		return o, usagef("archive restore wants --from VOLUME")
+	}
+	return o, nil
+}
+
+// bareOptions are what all commands share that read volumes without a store.
+func (p *program) bareOptions() archive.OpenOptions {
+	return archive.OpenOptions{
+		Unlock: p.archiveUnlocker, Stdin: p.stdin, Cache: restoreCache,
+		Note: func(note string) {
+			if !p.global.quiet {
+				p.say("%s", note)
+			}
+		},
+	}
+}
+
+func (p *program) runArchiveRestore(ctx context.Context, o archiveRestoreOptions) error {
+	limitMemory(restoreMemory)
+	bo := p.bareOptions()
+	bo.Scratch, bo.SpoolAll, bo.Incomplete = o.scratch, o.scratch != "", o.incomplete
+	bo.Resolve = func(ctx context.Context, st snapshot.Store) (*snapshot.Target, error) {
+		return snapshot.Resolve(ctx, st, o.ref, p.now(), p.zone)
+	}
+	b, err := archive.Open(ctx, o.from, bo)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = b.Close() }() // it was only read
+	t := b.Target()
+	if n := t.Summary.Errors; n > 0 && !p.global.quiet {
+		p.say("snapshot %s is incomplete: %s could not be read when it was taken", t.Listed.Ref(), count(int64(n), "path", "paths"))
+	}
+	tree, err := snapshot.OpenTree(ctx, b, b.PageKey(), t.ID, nil)
+	if err != nil {
+		return fmt.Errorf("snapshot %s: %w", t.Listed.Ref(), err)
+	}
+	if o.Protect, err = fs.Mounts(); err != nil {
+		return err
+	}
+	o.Protect = append(o.Protect, directories(o.from)...)
+	return p.restoreFrom(ctx, b, tree, t, o.restoreOptions)
+}
+
+// directories are the arguments that are directories: --delete spares them.
+func directories(args []string) (list []string) {
+	for _, arg := range args {
+		path, err := filepath.Abs(arg)
+		if err != nil {
+			continue
+		}
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
+			list = append(list, path)
+		}
+	}
+	return list
+}

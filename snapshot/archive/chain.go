@@ -1,0 +1,85 @@
+package archive
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"snapfs/store"
+)
+
+// checkChain looks whether what was given is enough for the wanted snapshot: sets of which no volume is here are an error if something of
+// them is needed, single volumes that are missing are told.
+func (b *Bare) checkChain(ctx context.Context) error {
+	if b.target == nil {
+		return nil
+	}
+	s := b.best(b.target.ID)
+	if s == nil {
+		return fmt.Errorf("%s: %w", b.target.Listed.Ref(), ErrNothing)
+	}
+	var absent []ChainSet
+	if s.head != nil {
+		for _, c := range s.head.Chain {
+			if b.setByID(c.ID) == nil {
+				absent = append(absent, c)
+			}
+		}
+	}
+	if len(absent) > 0 && !b.o.Incomplete {
+		lacking := 0
+		err := b.neededChunks(ctx, func(id store.ID) {
+			if _, here := b.index.first(id); !here {
+				lacking++
+			}
+		})
+		if err != nil {
+			return err
+		}
+		if lacking > 0 {
+			return &ParentError{Set: s.name(), Missing: absent, Chunks: lacking}
+		}
+	}
+	for _, t := range b.sets {
+		if b.chain[t.id] {
+			b.noteMissing(t, s)
+		}
+	}
+	return nil
+}
+
+// noteMissing tells which volumes of a set are not here.
+func (b *Bare) noteMissing(t, wanted *openSet) {
+	for _, n := range t.missing(wanted.head) {
+		b.o.Note(fmt.Sprintf("volume %d of set %s is missing", n, t.name()))
+	}
+}
+
+// missing lists the numbers of a set's volumes that are not here. Behind the last that is here some may be missing unnoticed, unless
+// child, a set that builds on this one, says how many there are.
+func (s *openSet) missing(child *Head) (list []uint32) {
+	last := uint32(0)
+	here := map[uint32]bool{}
+	for _, v := range s.volumes {
+		if v.Label != nil && !v.Parity() {
+			here[v.Label.Set.Sequence] = true
+			last = max(last, v.Label.Set.Sequence)
+		}
+	}
+	if s.end != nil {
+		for _, v := range s.end.Volumes {
+			last = max(last, v.Number)
+		}
+	}
+	if child != nil {
+		if i := slices.IndexFunc(child.Chain, func(c ChainSet) bool { return c.ID == s.id }); i >= 0 {
+			last = max(last, uint32(child.Chain[i].Volumes))
+		}
+	}
+	for n := uint32(1); n <= last; n++ {
+		if !here[n] {
+			list = append(list, n)
+		}
+	}
+	return list
+}

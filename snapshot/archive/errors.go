@@ -1,0 +1,36 @@
+package archive
+
+import "errors"
+
+// Creating a set.
+var (
+	// ErrNoSnapshots: there is nothing to archive.
+	ErrNoSnapshots = errors.New("no snapshots to archive")
+	// ErrNoParent: an incremental or differential set needs a finished set of its pool that can still be used.
+	ErrNoParent = errors.New("no set that this one could build on")
+	// ErrSetExists: a set of that name is known already.
+	ErrSetExists = errors.New("a set of that name exists already")
+	// ErrUnknownSet: no set of that name or ID is known to the store.
+	ErrUnknownSet = errors.New("no such archive set")
+	// ErrFinished: a finished set cannot be resumed.
+	ErrFinished = errors.New("the set is finished already")
+	// ErrVolumeExists: a volume would be overwritten.
+	ErrVolumeExists = errors.New("a volume is there already")
+	// ErrNotEmpty: a device or file holds something that is no expired volume.
+	ErrNotEmpty = errors.New("it holds something already")
+	// ErrMediumFull: the medium is full and there is nobody to change it.
+	ErrMediumFull = errors.New("the medium is full")
+	// ErrVolumeSize: volumes of that size cannot hold a single frame.
+	ErrVolumeSize = errors.New("the volume size is too small")
+	// ErrTarget: volumes cannot be written there.
+	ErrTarget = errors.New("volumes cannot be written there")
+	// ErrName: not a name for a set or pool.
+	ErrName = errors.New("names are letters, digits, dots, dashes and underscores, 100 at most")
+	// ErrParityVolumes: not a number of parity volumes.
+	ErrParityVolumes = errors.New("a set has 0 to 16 parity volumes")
+	// ErrParityLost: the accumulators of an interrupted set are not in the directory for parity.
+	ErrParityLost = errors.New("what the parity volumes are made of is not there")
+)
+
+// ErrRecord: a record of a set is not what a writer makes.
+var ErrRecord = errors.New("malformed record of an archive set")

@@ -1,0 +1,427 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"snapfs/snapshot"
+	"snapfs/store"
+	"snapfs/store/volume"
+)
+
+// spool keeps frames that came through pipes, sealed as they were, in a file without a name.
+type spool struct {
+	file *os.File
+	size int64
+}
+
+// put appends a frame and says where it lies.
+func (s *spool) put(stored []byte) (int64, error) {
+	at := s.size
+	if _, err := s.file.WriteAt(stored, at); err != nil {
+		return 0, fmt.Errorf("scratch: %w", err)
+	}
+	s.size += int64(len(stored))
+	return at, nil
+}
+
+func (s *spool) close() error { return s.file.Close() }
+
+// Spooled is how many bytes of what came through pipes were kept in scratch.
+func (b *Bare) Spooled() int64 {
+	if b.spool == nil {
+		return 0
+	}
+	return b.spool.size
+}
+
+// readPipes reads what comes through pipes, in the order of the arguments, and keeps what the wanted snapshot needs. Sets come newest first:
+// their metadata, which is complete in the first, says which chunks to keep. It ends when nothing is wanted any more.
+func (b *Bare) readPipes(ctx context.Context) error {
+	p := pipeReader{b: b, seen: map[volume.ID]string{}, copied: make([]byte, 0, 1<<20)}
+	for _, s := range b.sets {
+		for _, v := range s.volumes {
+			p.seen[v.ID] = v.Name
+		}
+	}
+	for _, in := range b.inputs {
+		if in.pipe == nil || p.enough() {
+			continue
+		}
+		if err := p.read(ctx, in); err != nil {
+			return err
+		}
+	}
+	if !b.hasPipes() || b.o.Resolve == nil {
+		return nil
+	}
+	return p.want(ctx)
+}
+
+// pipeReader reads volumes that come one after another.
+type pipeReader struct {
+	b      *Bare
+	seen   map[volume.ID]string // where each volume was first met
+	wanted *idSet               // chunks; nil: not known yet
+	copied []byte
+
+	in     *input
+	volume *Volume // nil: of what comes now nothing can be used
+	lost   int64   // bytes that belonged to nothing, and frames that were damaged or missing
+	frames int64
+	torn   string // the volume that has no end, for people
+}
+
+// enough reports whether nothing more is wanted.
+func (p *pipeReader) enough() bool { return p.wanted != nil && p.wanted.left == 0 }
+
+// read reads one pipe.
+func (p *pipeReader) read(ctx context.Context, in *input) error {
+	p.in, p.volume = in, nil
+	s := volume.NewStream(in.pipe)
+	for !p.enough() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		it, err := s.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = p.item(ctx, it)
+		}
+		if errors.Is(err, errEnough) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", in.name, err)
+		}
+	}
+	return nil
+}
+
+// errEnough ends the reading of a pipe.
+var errEnough = errors.New("enough was read")
+
+func (p *pipeReader) item(ctx context.Context, it volume.StreamItem) error {
+	switch it.Kind {
+	case volume.StreamLabel:
+		return p.begin(ctx, it)
+	case volume.StreamGap:
+		p.damage(it.Length, max(it.Missing, 0))
+	case volume.StreamEnd:
+		if it.Trailer.Size == 0 && p.volume != nil {
+			p.b.o.Note(fmt.Sprintf("%s ends without its trailer", p.volume))
+		}
+	case volume.StreamFrame:
+		if it.Damage != nil {
+			p.damage(int64(it.Header.Length), 1)
+			return nil
+		}
+		return p.frame(ctx, it)
+	}
+	return nil
+}
+
+// damage tells of damage, once a volume.
+func (p *pipeReader) damage(bytes, frames int64) {
+	if p.lost == 0 && p.frames == 0 {
+		name := p.in.name
+		if p.volume != nil {
+			name = p.volume.String()
+		}
+		p.b.o.Note(name + " is damaged: from a pipe nothing can be restored from its parity")
+	}
+	p.lost += bytes
+	p.frames += frames
+}
+
+// begin begins a volume.
+func (p *pipeReader) begin(ctx context.Context, it volume.StreamItem) error {
+	p.volume, p.lost, p.frames = nil, 0, 0
+	v := &Volume{Name: p.in.name, ID: it.Volume, Label: it.Label, named: true}
+	if v.Label == nil {
+		for _, s := range p.b.sets { // a volume that is met again, behind damage
+			if known := s.volume(v.ID); known != nil && known.source == nil {
+				p.volume = known
+				return nil
+			}
+		}
+		p.volume = v // its set is that whose key opens its frames
+		return nil
+	}
+	if where, twice := p.seen[v.ID]; twice {
+		p.b.o.Note(fmt.Sprintf("%s comes again, it was in %s: skipped", v, where))
+		return nil
+	}
+	p.seen[v.ID] = v.Name
+	if err := p.b.addVolume(ctx, v); err != nil {
+		return err
+	}
+	if v.set == nil || v.Parity() {
+		return nil
+	}
+	if p.b.chain != nil && !p.b.chain[v.set.id] {
+		return fmt.Errorf("%s: %w: it holds nothing of %s", v, ErrOtherSet, p.b.target.Listed.Ref())
+	}
+	p.b.number(v)
+	p.volume = v
+	return nil
+}
+
+// frame takes a whole frame.
+func (p *pipeReader) frame(ctx context.Context, it volume.StreamItem) error {
+	v := p.volume
+	if v == nil || v.ID != it.Volume || it.Header.Kind != volume.FrameBlobs && it.Header.Kind != volume.FrameSet {
+		return nil
+	}
+	p.copied = append(p.copied[:0], it.Stored...)
+	plain, ok := p.open(v, it.Stored)
+	if !ok {
+		p.damage(int64(it.Header.Length), 1)
+		return nil
+	}
+	if it.Header.Kind == volume.FrameSet {
+		return p.record(ctx, v.set, plain)
+	}
+	pack, err := volume.ParsePack(plain)
+	if err != nil || len(pack.Blobs) == 0 {
+		return nil
+	}
+	return p.blobs(ctx, v, pack.Blobs)
+}
+
+// open opens a frame with the key of its volume's set; a volume without a label gets the set whose key fits.
+func (p *pipeReader) open(v *Volume, stored []byte) (plain []byte, ok bool) {
+	sets := []*openSet{v.set}
+	if v.set == nil {
+		sets = p.b.sets
+	}
+	for _, s := range sets {
+		aead, err := s.aead(v.ID)
+		if err != nil {
+			return nil, false
+		}
+		tried := stored
+		if v.set == nil {
+			tried = slices.Clone(stored)
+		}
+		if _, plain, err = volume.OpenFrame(tried, v.ID, aead); err != nil {
+			continue
+		}
+		if v.set == nil {
+			v.set = s
+			s.volumes = append(s.volumes, v)
+			p.b.number(v)
+		}
+		return plain, true
+	}
+	return nil, false
+}
+
+// record takes a record of a set.
+func (p *pipeReader) record(ctx context.Context, s *openSet, plain []byte) error {
+	s.take(plain)
+	b := p.b
+	switch TypeOf(plain) {
+	case RecordHead:
+		if b.o.Resolve == nil || b.target != nil {
+			return nil
+		}
+		err := b.resolve(ctx)
+		if err != nil && !b.o.SpoolAll {
+			return p.wrongOrder(s, err)
+		}
+	case RecordMetadata:
+		if b.o.Resolve == nil {
+			return errEnough
+		}
+		if b.target != nil && b.chain[s.id] && b.best(b.target.ID) == s {
+			return p.want(ctx)
+		}
+	}
+	return nil
+}
+
+// wrongOrder says that a set came first that does not hold the snapshot.
+func (p *pipeReader) wrongOrder(s *openSet, err error) error {
+	var unknown *snapshot.UnknownError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	return fmt.Errorf("%w: set %s comes first and does not hold %s: %w", ErrOrder, s.name(), unknown.Ref, err)
+}
+
+// blobs keeps a frame if something in it is wanted.
+func (p *pipeReader) blobs(ctx context.Context, v *Volume, blobs []volume.Blob) error {
+	b := p.b
+	chunks := store.Kind(blobs[0].Kind) == store.KindChunk
+	if chunks && p.wanted == nil {
+		if b.o.Resolve == nil {
+			return errEnough
+		}
+		if err := p.wantNow(ctx, v.set); err != nil {
+			return err
+		}
+	}
+	keep := !chunks && (p.wanted == nil || b.best(b.target.ID) == v.set)
+	if chunks && p.wanted == nil {
+		keep = true // nobody knows yet
+	}
+	for i := range blobs {
+		keep = keep || chunks && p.wanted.wants(blobs[i].ID)
+	}
+	if !keep {
+		return nil
+	}
+	if b.spool == nil {
+		f, err := scratchFile(b.o.Scratch)
+		if err != nil {
+			return err
+		}
+		b.spool = &spool{file: f}
+	}
+	at, err := b.spool.put(p.copied)
+	if err != nil {
+		return err
+	}
+	v.set.add(v, &b.index, at, uint32(len(p.copied)), blobs)
+	for i := range blobs {
+		if chunks && p.wanted != nil {
+			p.wanted.meet(blobs[i].ID)
+		}
+	}
+	return nil
+}
+
+// wantNow finds out what is wanted when chunks come although nothing said that the metadata is complete.
+func (p *pipeReader) wantNow(ctx context.Context, s *openSet) error {
+	b := p.b
+	if b.target == nil && s.head == nil { // its snapshots are those whose manifests came
+		if err := b.resolve(ctx); err != nil && !b.o.SpoolAll {
+			return fmt.Errorf("the head of set %s is damaged: %w", s.name(), err)
+		}
+	}
+	if b.target == nil || !p.metadataHere(s) {
+		if b.o.SpoolAll {
+			return nil
+		}
+		return fmt.Errorf("%w: chunks of set %s come before the set that holds the snapshot", ErrOrder, s.name())
+	}
+	return p.want(ctx)
+}
+
+// metadataHere reports whether all metadata of the wanted snapshot has come, now that chunks of set s do.
+func (p *pipeReader) metadataHere(s *openSet) bool {
+	best := p.b.best(p.b.target.ID)
+	return best == s || best.done || slices.ContainsFunc(best.volumes, func(v *Volume) bool { return v.source != nil })
+}
+
+// want lists the chunks that the snapshot needs and that are not here yet.
+func (p *pipeReader) want(ctx context.Context) error {
+	b := p.b
+	if b.target == nil {
+		if err := b.resolve(ctx); err != nil {
+			return err
+		}
+	}
+	if p.wanted != nil {
+		return nil
+	}
+	set := &idSet{}
+	err := b.neededChunks(ctx, func(id store.ID) {
+		if _, here := b.index.first(id); !here {
+			set.add(id)
+		}
+	})
+	set.complete()
+	p.wanted = set
+	return err
+}
+
+// neededChunks calls visit for every chunk below the wanted path, perhaps more than once. What is damaged is passed over: restoring will tell.
+func (b *Bare) neededChunks(ctx context.Context, visit func(store.ID)) error {
+	w := needWalk{b: b, seen: map[uint64]struct{}{}, visit: visit}
+	if b.target.Path == "/" {
+		return w.blob(ctx, store.KindManifest, b.target.ID)
+	}
+	tree, err := snapshot.OpenTree(ctx, b, b.PageKey(), b.target.ID, nil)
+	if err != nil {
+		return w.passOver(ctx, err)
+	}
+	found, err := tree.Walk(ctx, b.target.Path)
+	if err != nil {
+		return w.passOver(ctx, err)
+	}
+	if links := tree.Manifest().LinkTree; !links.IsZero() {
+		if err := w.blob(ctx, store.KindNode, links); err != nil {
+			return err
+		}
+	}
+	for _, it := range found.Content.Items {
+		if !it.ID.IsZero() {
+			visit(it.ID)
+		}
+	}
+	for _, id := range []store.ID{found.Content.List, found.Dir} {
+		if !id.IsZero() {
+			if err := w.blob(ctx, store.KindNode, id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// needWalk goes through all that a blob names.
+type needWalk struct {
+	b     *Bare
+	seen  map[uint64]struct{} // nodes
+	visit func(store.ID)
+}
+
+func (w *needWalk) blob(ctx context.Context, kind store.Kind, id store.ID) error {
+	type named struct {
+		kind store.Kind
+		id   store.ID
+	}
+	for open := []named{{kind, id}}; len(open) > 0; {
+		at := open[len(open)-1]
+		open = open[:len(open)-1]
+		if _, before := w.seen[keyOf(at.id)]; before {
+			continue
+		}
+		w.seen[keyOf(at.id)] = struct{}{}
+		data, err := w.b.Get(ctx, at.kind, at.id)
+		if err == nil {
+			err = snapshot.References(at.kind, data, func(kind store.Kind, id store.ID) {
+				if kind == store.KindChunk {
+					w.visit(id)
+				} else if kind == store.KindNode {
+					open = append(open, named{kind, id})
+				}
+			})
+		}
+		if err := w.passOver(ctx, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// passOver drops errors about stored data.
+func (w *needWalk) passOver(ctx context.Context, err error) error {
+	var corrupt *store.CorruptError
+	var missing *store.MissingError
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.As(err, &corrupt) || errors.As(err, &missing) || errors.Is(err, snapshot.ErrMalformed) {
+		return nil
+	}
+	return err
+}
