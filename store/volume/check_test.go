@@ -198,7 +198,9 @@ func TestDamagePatternsHeal(t *testing.T) {
 	t.Logf("%d of %d patterns healed", healed, tried)
 }
 
-func putSetSum(b []byte, v ID) { binary.LittleEndian.PutUint64(b[40:], xxh3.HashSeed(b[:40], v.seed())) }
+func putSetSum(b []byte, v ID) {
+	binary.LittleEndian.PutUint64(b[40:], xxh3.HashSeed(b[:40], v.seed()))
+}
 
 func FuzzParityHead(f *testing.F) {
 	v := testLabel().Volume
