@@ -240,3 +240,37 @@ func samePaths(t *testing.T, what string, want, got map[string]bool) {
 		}
 	}
 }
+
+// TestVerifyWhileUsed verifies again and again while backups, forget and prune go on in other processes: whatever is under way
+// is no finding.
+func TestVerifyWhileUsed(t *testing.T) {
+	w := newWorld(t)
+	src := newChurn(t, w.mkdir("source"))
+	src.files("files", 200)
+	src.write("large", 8<<20)
+	w.backup(0, "d", src.dir)
+	mnt := w.mount("mnt") // holds the store
+	rounds := 8
+	if testing.Short() {
+		rounds = 3
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range rounds * 3 {
+			w.do(0, "verify", "--data")
+			w.do(0, "verify")
+			w.do(0, "verify", "--no-key")
+		}
+	}()
+	for i := range rounds {
+		src.files(fmt.Sprintf("more%d", i%3), 80)
+		src.write("large", 6<<20)
+		w.backup(0, "d", src.dir)
+		w.do(0, "forget", "--dataset", "d", "--keep-last", "2")
+		w.do(0, "prune", "--max-waste", "0")
+	}
+	<-done
+	w.umount(mnt)
+	w.verified()
+}

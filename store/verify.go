@@ -225,6 +225,7 @@ func (v *verifier) conclude(context.Context) error {
 	slices.SortStableFunc(v.findings, func(a, b Finding) int {
 		return cmp.Or(compareBytes(a.Volume[:], b.Volume[:]), cmp.Compare(a.Offset, b.Offset))
 	})
+	v.withoutDropped()
 	for i := range v.findings {
 		f := &v.findings[i]
 		if err := v.settle(f); err != nil {
@@ -240,6 +241,16 @@ func (v *verifier) conclude(context.Context) error {
 	}
 	v.summary.Frames, v.summary.Bytes, v.summary.Volumes = v.p.Frames, v.p.Bytes, v.p.Volumes
 	return nil
+}
+
+// withoutDropped leaves out what was found missing because somebody was just dropping it.
+func (v *verifier) withoutDropped() {
+	v.e.commitMu.Lock()
+	defer v.e.commitMu.Unlock()
+	v.findings = slices.DeleteFunc(v.findings, func(f Finding) bool {
+		_, needed := v.e.fold.volumes[f.Volume]
+		return (f.Problem == ProblemMissing || f.Problem == ProblemShort) && !f.Healed && !needed
+	})
 }
 
 // settle marks a finding as healed if all its blobs can be had elsewhere.

@@ -33,7 +33,7 @@ func (e *engine) lookUpShort(ids []ID) ([]shortPlace, error) {
 // indexBatch is how many blobs are looked up at once.
 const indexBatch = 1024
 
-// index compares what the volume holds with the index: every blob of a whole frame must be found, here or elsewhere.
+// index compares what the volume holds with the index: where that has another place of a blob, it must be a good one.
 func (c *volumeCheck) index() error {
 	if c.state.kind == volume.Journal {
 		return nil
@@ -66,7 +66,7 @@ func (c *volumeCheck) index() error {
 	}
 	c.findings = append(c.findings, Finding{
 		Problem: ProblemIndex, Volume: c.state.id, Offset: -1, Blobs: c.lacking,
-		Text: fmt.Sprintf("the index lacks blobs of the volume: %d", len(c.lacking)),
+		Text: fmt.Sprintf("the index has other places of blobs of the volume, which are damaged or gone: %d", len(c.lacking)),
 	})
 	c.v.mendIndex()
 	return nil
@@ -86,8 +86,8 @@ func (c *volumeCheck) compare(ids []ID, here []shortPlace) error {
 		case p == mine && c.table:
 			c.matched++
 		case damaged:
-		case p.stored == 0 && (c.state.sealed || mine.offset+int64(mine.stored) <= c.state.indexed),
-			p.stored != 0 && !c.v.e.readable(p): // it has another place, which is damaged or gone
+		case p.stored == 0: // prune takes out what nothing needs; what is needed and not found the walk will tell
+		case !c.v.e.readable(p): // it has another place, which is damaged or gone
 			c.lacking = append(c.lacking, VerifiedBlob{ID: ids[i]})
 		}
 	}
@@ -118,7 +118,9 @@ func (v *verifier) index(ctx context.Context) error {
 	numbers := map[uint32]volume.ID{}
 	e.mu.Lock()
 	for id := range v.matched {
-		numbers[e.volumes.byID[id].number] = id
+		if s := e.volumes.byID[id]; s != nil { // else it has been pruned since
+			numbers[s.number] = id
+		}
 	}
 	e.mu.Unlock()
 	entries := map[volume.ID]int64{}
@@ -154,8 +156,12 @@ func (v *verifier) wrongPlaces(ctx context.Context, id volume.ID) error {
 	}
 	var wrong []Finding
 	e.mu.Lock()
-	number := e.volumes.byID[id].number
+	s := e.volumes.byID[id]
 	e.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	number := s.number
 	err = e.eachPlace(func(blob ID, p shortPlace) error {
 		if p.volume != number || slices.ContainsFunc(table[blob], func(q shortPlace) bool {
 			return p.offset == q.offset && p.stored == q.stored && p.start == q.start && p.length == q.length

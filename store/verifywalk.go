@@ -46,7 +46,6 @@ func (v *verifier) snapshots(ctx context.Context) error {
 		} else if err != nil {
 			return err
 		}
-		w.root = snap.ID
 		if err := w.walk(ctx, []reference{{KindManifest, snap.ID}}); err != nil {
 			return fmt.Errorf("snapshot %s@%s: %w", snap.Dataset, snap.Name, err)
 		}
@@ -70,7 +69,9 @@ type snapshotWalk struct {
 	reader *reader
 	seen   placeSet
 	lost   map[ID]bool // reported
-	root   ID
+
+	reindexed bool // all volumes have been looked into
+	index     bool // just now
 }
 
 // walk visits blobs and all below them.
@@ -94,6 +95,12 @@ func (w *snapshotWalk) walk(ctx context.Context, stack []reference) error {
 // visit reads a manifest or node and returns the nodes it names that were not seen before.
 func (w *snapshotWalk) visit(ctx context.Context, at reference) ([]reference, error) {
 	data, err := w.reader.get(ctx, at.kind, at.id)
+	if err != nil && ctx.Err() == nil {
+		if p, err := w.find(at); err != nil || p.stored == 0 {
+			return nil, err
+		}
+		data, err = w.reader.get(ctx, at.kind, at.id) // it may just have moved
+	}
 	if err != nil {
 		return nil, w.unreadable(ctx, at, err)
 	}
@@ -122,12 +129,13 @@ func (w *snapshotWalk) located(names []reference) ([]reference, error) {
 	}
 	var nodes []reference
 	for i, n := range names {
-		switch {
-		case places[i].stored == 0 || !e.there(places[i]):
-			if err := w.lose(n); err != nil {
+		p := places[i]
+		if p.stored == 0 || !e.there(p) {
+			if p, err = w.find(n); err != nil {
 				return nil, err
 			}
-		case (n.kind == KindNode || n.kind == KindManifest) && w.seen.add(places[i]):
+		}
+		if p.stored != 0 && (n.kind == KindNode || n.kind == KindManifest) && w.seen.add(p) {
 			nodes = append(nodes, n)
 		}
 	}
@@ -141,19 +149,42 @@ func (e *engine) there(p shortPlace) bool {
 	return e.volumes.byNumber[p.volume].live(p)
 }
 
-// lose notes a blob that no volume holds, once. What is only missing from the index is found by looking into the volumes.
-func (w *snapshotWalk) lose(n reference) error {
+// find looks for a blob that the index does not lead to: it may just have moved, or all volumes must be looked into, once. A zero
+// place: it is lost, which has been noted.
+func (w *snapshotWalk) find(n reference) (p shortPlace, err error) {
+	for {
+		places, err := w.v.e.lookUpShort([]ID{n.id})
+		if err != nil {
+			return p, err
+		}
+		if p = places[0]; p.stored != 0 && w.v.e.there(p) {
+			break
+		}
+		if w.reindexed {
+			w.lose(n)
+			return shortPlace{}, nil
+		}
+		w.reindexed, w.index = true, true
+		if err := w.v.e.reindex(); err != nil {
+			return p, err
+		}
+	}
+	if w.index && !w.lost[n.id] { // since then it is found at once
+		w.lost[n.id] = true
+		w.report(n, ProblemIndex, "the index lacked a blob that a snapshot names")
+	}
+	w.index = false
+	return p, nil
+}
+
+// lose notes a blob that is in no volume, once.
+func (w *snapshotWalk) lose(n reference) {
 	if w.lost[n.id] {
-		return nil
+		return
 	}
 	w.lost[n.id] = true
-	places, err := w.v.e.locate([]ID{n.id})
-	if err != nil || !places[0].IsZero() {
-		return err
-	}
 	w.v.e.recordDamage(damage{lost: map[ID]struct{}{n.id: {}}})
 	w.report(n, ProblemLost, "a snapshot names it, and no volume holds it")
-	return nil
 }
 
 // unreadable notes a node that cannot be read. Damage of its frame has been recorded when it was read.
@@ -164,7 +195,8 @@ func (w *snapshotWalk) unreadable(ctx context.Context, at reference, err error) 
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.As(err, &missing):
-		return w.lose(at)
+		w.lose(at)
+		return nil
 	case !errors.As(err, &corrupt):
 		return err
 	case w.lost[at.id]:
