@@ -250,4 +250,9 @@
 //
 // One core of a shared two-core machine: sealing and appending 512 KiB 3,300 MB/s, opening 3,500, scanning with payloads 10,000. 256 MiB
 // in pieces of 512 KiB with one sync at the end: 1,800 MB/s written behind, 560 with plain buffered writes.
+//
+// The same machine, busy with other things: parity of 3 % with its digests 4,100 MB/s in frames of 512 KiB, 1,900 in frames of
+// 16 KiB; Check 6,300; Repair of 69 MiB with a burst of 1 MiB 0.09 s. A first backup of 3.6 GB of /usr/lib took 5 % more
+// processor time with parity than without (30.3 against 28.9 s) and 3.9 % more bytes; a backup of one small file stores
+// 50 KB instead of 27. Of 627 damaged volumes of 33 KB to 69 MB, in 19 patterns, all healed (TestDamagePatternsHeal).
 package volume
