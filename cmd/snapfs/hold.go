@@ -156,6 +156,9 @@ func (p *program) printHold(ctx context.Context, st *store.Store, id store.ID) e
 		if p.global.quiet {
 			return nil
 		}
+		if at := state.HoldClock(p.now()); p.now().Sub(at) > clockLag {
+			p.sayClockLag(at)
+		}
 		text := p.heldText(state, s)
 		if text == "" {
 			text = "not held"
@@ -227,11 +230,18 @@ func (p *program) sayHoldClock(state *store.State, list []snapshot.Listed) {
 	now := p.now()
 	for _, l := range list {
 		if !l.HeldForever && !l.HeldUntil.After(now) && state.Held(l.Snapshot, now) {
-			p.say("holds are measured by %s: the clock jumped, or the store was not used for days", p.localTime(state.HoldClock(now)))
-			p.say("hint: if the clock is right, say so with 'snapfs hold --confirm-clock'")
+			p.sayClockLag(state.HoldClock(now))
 			return
 		}
 	}
+}
+
+// clockLag is how far the time that holds are measured by may be behind the clock before who makes a hold is told.
+const clockLag = 24 * time.Hour
+
+func (p *program) sayClockLag(at time.Time) {
+	p.say("holds are measured by %s: the clock jumped, or the store was not used for days", p.localTime(at))
+	p.say("hint: if the clock is right, say so with 'snapfs hold --confirm-clock'")
 }
 
 // refusalsShown is for how long a refused attempt is told of.
