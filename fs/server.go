@@ -19,6 +19,7 @@ type source interface {
 	PageKey() [32]byte
 	GetInto(ctx context.Context, kind store.Kind, id store.ID, dst []byte) ([]byte, error)
 	Pin(ctx context.Context, snapshots ...store.ID) error
+	Unpin(ctx context.Context, snapshots ...store.ID) error
 	Dir() string
 }
 
@@ -142,8 +143,9 @@ func (s *server) Statx(_ <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) 
 // Forget takes references back.
 func (s *server) Forget(id, n uint64) {
 	slot, _ := splitID(id)
-	if sh := s.view.Load().bySlot[slot]; sh != nil {
-		sh.refs.Add(-int64(n))
+	v := s.view.Load()
+	if sh := v.bySlot[slot]; sh != nil && sh.refs.Add(-int64(n)) <= 0 && !v.lists(sh) {
+		s.unpin(sh)
 	}
 }
 
@@ -169,6 +171,14 @@ func (s *server) refresh(ctx context.Context) ([]changedEntry, error) {
 	old := s.view.Load()
 	now := newView(state, s.show, old)
 	s.view.Store(now)
+	if old == nil {
+		return nil, nil
+	}
+	for _, sh := range old.bySlot {
+		if !now.lists(sh) {
+			s.unpin(sh)
+		}
+	}
 	return changes(old, now), nil
 }
 
@@ -184,6 +194,15 @@ func (s *server) pin(sh *shown) error {
 	}
 	sh.pinned = true
 	return nil
+}
+
+// unpin lets a snapshot go that is not shown any more and that the kernel does not refer to: its space can be given back.
+func (s *server) unpin(sh *shown) {
+	sh.usage.mu.Lock()
+	defer sh.usage.mu.Unlock()
+	if sh.pinned && sh.refs.Load() <= 0 && s.src.Unpin(s.ctx, sh.ID) == nil {
+		sh.pinned = false
+	}
 }
 
 // seconds of a time as the kernel takes them: before 1970 in two's complement.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"sync"
 	"syscall"
@@ -47,6 +48,13 @@ func (m *memStore) Pin(_ context.Context, ids ...store.ID) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.pinned = append(m.pinned, ids...)
+	return nil
+}
+
+func (m *memStore) Unpin(_ context.Context, ids ...store.ID) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pinned = slices.DeleteFunc(m.pinned, func(id store.ID) bool { return slices.Contains(ids, id) })
 	return nil
 }
 

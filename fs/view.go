@@ -141,6 +141,12 @@ func newShown(s *store.Snapshot, old *view) *shown {
 	return sh
 }
 
+// lists reports whether a snapshot has a name in the mount.
+func (v *view) lists(sh *shown) bool {
+	d := v.byNumber[sh.DatasetNumber]
+	return d != nil && d.byName[sh.Name] != nil && d.byName[sh.Name].Slot == sh.Slot
+}
+
 func (v *view) count(sh *shown) {
 	if sh.Committed.After(v.changed) {
 		v.changed = sh.Committed
