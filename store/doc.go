@@ -154,14 +154,22 @@
 // # The index
 //
 // Badger with keys of one prefix byte and sealed values (AES-256-GCM, 12 random bytes of nonce first, the key as
-// additional data): b blob ID -> place (volume
-// number, offset and length of the frame, start and length of the blob in it, ordinal: its number in the volume); v volume ID -> number, kind, watermark, counts; s, d, r, m -> records of the fold;
+// additional data): b blob ID -> place (volume number, offset and length of the frame, start and length of the blob in it,
+// ordinal: its number in the volume); v volume ID -> number, kind, watermark, counts; s, d, r, m -> records of the fold;
+// p session ... -> what sessions pin;
 // w volume ID -> when it was last verified; x volume ID, offset -> IDs of the blobs of a frame found damaged, x 16 zero bytes, blob ID -> one that no volume holds.
 // A volume's watermark says that every frame below it is in the index; it is written in a transaction of its own after those
 // entries are synced, and they are written after the volume is. On open the directory is compared with the records: unknown and
 // longer volumes are read from the watermark on (the contents table if there is one, else frame by frame), entries of missing
 // and shorter ones are void. An index that is missing, of another version or damaged is made anew from the volumes. An entry that
-// is absent proves nothing: a blob that something names and the index lacks starts one re-reading of all tables.
+// is absent proves nothing: a blob that something names and the index lacks starts one re-reading of all tables. Journals are read
+// first: a volume that a fact has dropped is never entered again, although a crash kept it from being removed. Short numbers of
+// volumes are never given twice.
+//
+// Settings of Badger, measured with 5 million keys of 32 bytes: no compression, no block and index cache, no conflict
+// detection, one version, two compactors, two memory tables of 32 MiB (less on file systems under 2 GiB), values in the
+// tables, value log files of 16 MiB. Badger maps its files, and a full disk kills the process by SIGBUS; so nobody writes when
+// less than a few memory tables are free, and below that the index of a run lives in memory.
 //
 // # Damage
 //
@@ -198,10 +206,33 @@
 // source files, or always were), volumes that are still not whole are replaced as prune does it: what they hold moves to new
 // volumes, then a fact drops them, missing ones too. Before that, damaged bytes are never removed.
 //
-// Settings of Badger, measured with 5 million keys of 32 bytes: no compression, no block and index cache, no conflict
-// detection, one version, two compactors, two memory tables of 32 MiB (less on file systems under 2 GiB), values in the
-// tables, value log files of 16 MiB. Badger maps its files, and a full disk kills the process by SIGBUS; so nobody writes when
-// less than a few memory tables are free, and below that the index of a run lives in memory.
+// # Prune and upkeep
+//
+// A prune seals the volumes that are open, then marks: one bit for each blob, by its ordinal in its volume, for all that is
+// reached from snapshots, forgotten ones that are held, partials, snapshots that sessions pin, and the list of facts. What sessions
+// were told of or wrote is marked for itself alone, as a node that is there proves nothing about what it names; so is what they are
+// told of while the prune runs. If a node cannot be read, nothing is removed. What the index lacks is looked for in all volumes
+// before it counts as missing. Then, in this order:
+//
+//	1 purge fact, once no snapshot is left that is to be kept and was not walked: it names the forgotten ones that are gone for good
+//	2 volumes chosen; from now on they offer nothing but what is marked in them: all else counts as absent for backups
+//	3 volumes with nothing marked: their entries leave the index, dropped fact, files removed
+//	4 of others: what is marked is copied to new volumes, these are synced, the index leads there, replaced fact, files removed
+//
+// Killed between any two, blobs lie twice at worst, or a file lies there that a fact has dropped; the next prune removes both.
+// Volumes that were begun after the mark are never chosen, those that lack something they should hold only by repair. A frame that
+// is wanted whole and has 64 KiB of plaintext or more moves compressed as it is; what is left of others is packed anew in the
+// order it had. Chosen are volumes with most waste for what must be copied, until the rest is allowed (with 0: down to one byte in 200),
+// those that a crash left unsealed, and small ones: eight volumes of a kind whose sizes lie within a factor of eight become one, so
+// that each byte moves once for each factor of eight. Upkeep does the last two without any mark: all that the index finds in a volume
+// moves. A holder that stays does so two seconds after a job that wrote; one that goes merges 32 MiB at most, for a second at most.
+//
+// Blobs that no snapshot names stay for a week where a session ended that had written and not committed. If the index is lost
+// that is not known, and every volume younger than that counts as such; but what snapshots purged in the same prune name is no
+// unfinished work. A prune copies on a full disk what fits; facts that lead to more space may use what is otherwise kept free, and a
+// megabyte set aside in STORE/index/spare.
+//
+// Measured on two cores shared with others: 1,000 snapshots of 100,000 files (105 MiB of metadata) marked in 7 s; see the test.
 //
 // # One store, many processes
 //
@@ -216,6 +247,9 @@
 //
 // When the holder ends, each client takes the lock or finds the new holder, takes its pins and locks again, and
 // repeats what was under way: every operation may be repeated, and a frame whose Put returned is in the kernel, whoever dies.
+// What a session pins (snapshots, blobs that it was told of or wrote) stands in the index before it is told, so that a new holder
+// keeps it, whether the session has come back or not, until its process is known to have ended (number and start of the process and
+// run of the machine; an hour where that cannot be looked up).
 // A holder that had clients to the last leaves its socket in place. A new holder that finds one grants locks that
 // clients had at once and new ones only after half a second, by when the clients have come back.
 package store
