@@ -51,12 +51,6 @@ func (p *pins) addWritten(v *volumeState, ordinal uint32) {
 	}
 }
 
-// of reports whether the volume has any pinned blob.
-func (p *pins) of(v *volumeState) bool {
-	_, whole := p.whole[v.id]
-	return whole || p.blobs[v.number] != nil
-}
-
 // coarsen forgets which blobs of volumes are meant: their numbers are about to change.
 func (p *pins) coarsen(c *catalogue) {
 	for number := range p.blobs {
