@@ -238,7 +238,7 @@ func TestPartialWhenInterrupted(t *testing.T) {
 		}
 	}, read: func(name string) {
 		if name == "big" {
-			time.AfterFunc(2*time.Second, cancel) // long after its entry is complete, also on a busy machine
+			time.AfterFunc(4*time.Second, cancel) // long after its entry is complete, also on a busy machine
 		}
 	}})
 	if !errors.Is(err, context.Canceled) || len(repo.state.Snapshots) != 1 || !repo.state.Snapshots[0].Partial {
