@@ -27,14 +27,15 @@ func (p *program) archiveRestoreCommand() *cli.Command {
 Needs nothing but the volumes and a password or key of the set. VOLUME is a file, a directory of volumes, a device, a
 FIFO, or - for standard input, through which volumes come one after another: the set with the snapshot first, then
 its parents, newest first, as 'snapfs archive explain' prints them. What the snapshot needs of what comes through a pipe is
-kept in a scratch directory; with --scratch DIR any order will do, if everything fits in there. Other options
+kept in a scratch directory; with --scratch DIR, as long as all of it fits in there, any order will do and
+parity heals. Other options
 are those of 'snapfs restore'.`,
 			"snapfs archive restore home --from /mnt/usb/archive --to /srv/home",
 			"snapfs archive restore etc@2026-11-22:/ssh --from a.snapfs --from b.snapfs --to /etc/ssh",
 			"ssh tapes cat inc.snapfs full.snapfs | snapfs archive restore latest --from - --to /srv"),
 		Flags: append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "from", Usage: "read `VOLUME`, or a directory of them; may be given more than once"},
-			&cli.StringFlag{Name: "scratch", Usage: "keep in `DIR` what comes through pipes, whatever its order"},
+			&cli.StringFlag{Name: "scratch", Usage: "keep in `DIR` what comes through pipes"},
 			&cli.BoolFlag{Name: "incomplete", Usage: "restore what there is although sets are missing that hold a part of it"},
 		}, p.restoreCommand().Flags...),
 		Action: action(1, -1, func(c *cli.Context, args []string) error {
@@ -73,7 +74,7 @@ func (p *program) bareOptions() archive.OpenOptions {
 func (p *program) runArchiveRestore(ctx context.Context, o archiveRestoreOptions) error {
 	limitMemory(restoreMemory)
 	bo := p.bareOptions()
-	bo.Scratch, bo.SpoolAll, bo.Incomplete = o.scratch, o.scratch != "", o.incomplete
+	bo.Scratch, bo.KeepAll, bo.Incomplete = o.scratch, o.scratch != "", o.incomplete
 	bo.Resolve = func(ctx context.Context, st snapshot.Store) (*snapshot.Target, error) {
 		return snapshot.Resolve(ctx, st, o.ref, p.now(), p.zone)
 	}

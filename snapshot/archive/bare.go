@@ -27,10 +27,10 @@ type OpenOptions struct {
 	Incomplete bool
 	// Scratch is a directory for what comes through pipes and for healed bytes; "": the system's for temporary files.
 	Scratch string
-	// SpoolAll keeps everything that comes through a pipe in Scratch until it is known to be needed, so that any order will do.
-	SpoolAll bool
-	Cache    int64             // bytes of decoded frames; 0: 32 MiB
-	Note     func(note string) // what people should know
+	// KeepAll keeps everything that comes through pipes in Scratch as long as there is room: then any order will do, and parity heals.
+	KeepAll bool
+	Cache   int64             // bytes of decoded frames; 0: 32 MiB
+	Note    func(note string) // what people should know
 }
 
 // Bare is volumes of archive sets opened for reading without a store: a snapshot.Store, and a Reader for package restore. Safe for
@@ -47,6 +47,9 @@ type Bare struct {
 	state  *store.State
 	spool  *spool
 
+	copies  []*rawCopy
+	damaged bool // something that came through a pipe was
+
 	mu      sync.Mutex
 	volumes []*Volume // by number; only those that are indexed
 }
@@ -61,21 +64,45 @@ func Open(ctx context.Context, args []string, o OpenOptions) (b *Bare, err error
 	defer func() {
 		if err != nil {
 			_ = b.Close()
+			b = nil
 		}
 	}()
 	if b.inputs, err = openInputs(args, o.Stdin); err != nil {
 		return b, err
 	}
+	err = b.readAll(ctx)
+	if b.everythingKept() && (errors.Is(err, ErrOrder) || b.damaged) {
+		return b.openKept(ctx, err)
+	}
+	return b, err
+}
+
+// readAll reads files, then pipes.
+func (b *Bare) readAll(ctx context.Context) error {
 	if err := b.openFiles(ctx); err != nil {
-		return b, err
+		return err
 	}
 	if err := b.readPipes(ctx); err != nil {
-		return b, err
+		return err
 	}
 	if len(b.sets) == 0 {
-		return b, ErrNoVolume
+		return ErrNoVolume
 	}
-	return b, b.checkChain(ctx)
+	return b.checkChain(ctx)
+}
+
+// openKept opens anew, with copies of what came through pipes; if there is no room for them, failed stands.
+func (b *Bare) openKept(ctx context.Context, failed error) (*Bare, error) {
+	list, ok := b.readRest()
+	if !ok {
+		return b, failed
+	}
+	again := &Bare{o: b.o, keys: b.keys, inputs: list}
+	b.inputs, b.copies = nil, nil
+	if err := b.Close(); err != nil {
+		return again, err
+	}
+	return again, again.readAll(ctx)
 }
 
 // openFiles reads what can be read anywhere.
@@ -453,6 +480,11 @@ func (b *Bare) Close() error {
 	}
 	if b.spool != nil {
 		errs = append(errs, b.spool.close())
+	}
+	for _, c := range b.copies {
+		if c.file != nil {
+			errs = append(errs, c.file.Close())
+		}
 	}
 	closeInputs(b.inputs)
 	return errors.Join(errs...)

@@ -89,7 +89,7 @@ func TestPipeInWrongOrder(t *testing.T) {
 	if !errors.Is(err, ErrOrder) {
 		t.Errorf("oldest first: %v", err)
 	}
-	b, err := w.openPipe("data@"+last.Name, pipe(t, sets[0], sets[1], sets[2]), func(o *OpenOptions) { o.SpoolAll, o.Scratch = true, t.TempDir() })
+	b, err := w.openPipe("data@"+last.Name, pipe(t, sets[0], sets[1], sets[2]), func(o *OpenOptions) { o.KeepAll, o.Scratch = true, t.TempDir() })
 	must(t, err)
 	defer b.Close()
 	if damaged := w.read(b, last); len(damaged) > 0 {

@@ -82,7 +82,7 @@ func (p *pipeReader) enough() bool { return p.wanted != nil && p.wanted.left == 
 // read reads one pipe.
 func (p *pipeReader) read(ctx context.Context, in *input) error {
 	p.in, p.volume = in, nil
-	s := volume.NewStream(in.pipe)
+	s := volume.NewStream(p.b.copying(in))
 	for !p.enough() {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -129,13 +129,14 @@ func (p *pipeReader) item(ctx context.Context, it volume.StreamItem) error {
 
 // damage tells of damage, once a volume.
 func (p *pipeReader) damage(bytes, frames int64) {
-	if p.lost == 0 && p.frames == 0 {
+	if p.lost == 0 && p.frames == 0 && !p.b.everythingKept() {
 		name := p.in.name
 		if p.volume != nil {
 			name = p.volume.String()
 		}
-		p.b.o.Note(name + " is damaged: from a pipe nothing can be restored from its parity")
+		p.b.o.Note(name + " is damaged: out of a pipe its parity heals nothing without room in --scratch")
 	}
+	p.b.damaged = true
 	p.lost += bytes
 	p.frames += frames
 }
@@ -145,6 +146,7 @@ func (p *pipeReader) begin(ctx context.Context, it volume.StreamItem) error {
 	p.volume, p.lost, p.frames = nil, 0, 0
 	v := &Volume{Name: p.in.name, ID: it.Volume, Label: it.Label, named: true}
 	if v.Label == nil {
+		p.damage(1, 0)
 		for _, s := range p.b.sets { // a volume that is met again, behind damage
 			if known := s.volume(v.ID); known != nil && known.source == nil {
 				p.volume = known
@@ -232,8 +234,7 @@ func (p *pipeReader) record(ctx context.Context, s *openSet, plain []byte) error
 		if b.o.Resolve == nil || b.target != nil {
 			return nil
 		}
-		err := b.resolve(ctx)
-		if err != nil && !b.o.SpoolAll {
+		if err := b.resolve(ctx); err != nil {
 			return p.wrongOrder(s, err)
 		}
 	case RecordMetadata:
@@ -269,9 +270,6 @@ func (p *pipeReader) blobs(ctx context.Context, v *Volume, blobs []volume.Blob) 
 		}
 	}
 	keep := !chunks && (p.wanted == nil || b.best(b.target.ID) == v.set)
-	if chunks && p.wanted == nil {
-		keep = true // nobody knows yet
-	}
 	for i := range blobs {
 		keep = keep || chunks && p.wanted.wants(blobs[i].ID)
 	}
@@ -291,7 +289,7 @@ func (p *pipeReader) blobs(ctx context.Context, v *Volume, blobs []volume.Blob) 
 	}
 	v.set.add(v, &b.index, at, uint32(len(p.copied)), blobs)
 	for i := range blobs {
-		if chunks && p.wanted != nil {
+		if chunks {
 			p.wanted.meet(blobs[i].ID)
 		}
 	}
@@ -302,14 +300,11 @@ func (p *pipeReader) blobs(ctx context.Context, v *Volume, blobs []volume.Blob) 
 func (p *pipeReader) wantNow(ctx context.Context, s *openSet) error {
 	b := p.b
 	if b.target == nil && s.head == nil { // its snapshots are those whose manifests came
-		if err := b.resolve(ctx); err != nil && !b.o.SpoolAll {
+		if err := b.resolve(ctx); err != nil {
 			return fmt.Errorf("the head of set %s is damaged: %w", s.name(), err)
 		}
 	}
 	if b.target == nil || !p.metadataHere(s) {
-		if b.o.SpoolAll {
-			return nil
-		}
 		return fmt.Errorf("%w: chunks of set %s come before the set that holds the snapshot", ErrOrder, s.name())
 	}
 	return p.want(ctx)
