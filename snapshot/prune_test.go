@@ -140,12 +140,12 @@ func TestPruneThousands(t *testing.T) {
 	}
 	st = open()
 	defer st.Close()
-	prune := func(what string) store.PruneResult {
+	prune := func(what string, o store.PruneOptions) store.PruneResult {
 		*f = forest{}
 		debug.FreeOSMemory()
 		resetPeak()
 		before, begun := residentKiB("VmRSS"), time.Now()
-		r, err := st.Prune(t.Context(), store.PruneOptions{}, nil)
+		r, err := st.Prune(t.Context(), o, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,11 +154,11 @@ func TestPruneThousands(t *testing.T) {
 			r.BytesFreed, r.Bytes+r.BytesFreed)
 		return r
 	}
-	prune("nothing forgotten")
+	prune("nothing forgotten, dry run", store.PruneOptions{DryRun: true, MaxWaste: store.DefaultMaxWaste})
 	if err := st.Forget(t.Context(), forget); err != nil {
 		t.Fatal(err)
 	}
-	if r := prune("nine in ten forgotten"); r.Purged != len(forget) {
+	if r := prune("nine in ten forgotten", store.PruneOptions{}); r.Purged != len(forget) {
 		t.Errorf("%d purged of %d", r.Purged, len(forget))
 	}
 	for _, id := range []store.ID{keep[0], keep[len(keep)-1]} {

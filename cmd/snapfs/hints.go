@@ -42,6 +42,7 @@ var plainHints = []struct {
 	{store.ErrHeldLonger, "holds only extend; 'snapfs hold SNAP --release' ends one"},
 	{store.ErrHoldOver, "is the clock right? 'snapfs hold --confirm-clock' tells by what time holds are measured"},
 	{store.ErrNoSpace, "free some space on the store's file system; what has been committed is safe"},
+	{store.ErrUnreadable, "'snapfs verify --repair' may heal it, the next backup too; without that snapshot ('snapfs forget') the others can be pruned"},
 	{backup.ErrNewSource, "give another --dataset, or --new-source if this is the same data in another place"},
 	{backup.ErrDatasetNeeded, "give the dataset a name: --dataset NAME"},
 	{backup.ErrDatasetName, "give the dataset a name: --dataset NAME"},
