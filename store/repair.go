@@ -40,31 +40,7 @@ func (v *verifier) repair(ctx context.Context) error {
 	if err != nil || !again {
 		return err
 	}
-	if err := e.rebuild(nil); err != nil { // facts that were lost count again, in their order
-		return err
-	}
-	return v.chainAgain(ctx)
-}
-
-// chainAgain looks what is left of the findings about facts after journals have been healed.
-func (v *verifier) chainAgain(ctx context.Context) error {
-	left, err := v.e.checkChain(ctx, v.o.Head)
-	if err != nil {
-		return err
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for i := range v.findings {
-		f := &v.findings[i]
-		if f.Problem != ProblemFacts || f.Healed || slices.ContainsFunc(left, func(g ChainFinding) bool {
-			return g.Volume == f.Volume && g.Offset == f.Offset && g.Text == f.Text
-		}) {
-			continue
-		}
-		f.Healed = true
-		f.Text += "; restored from parity"
-	}
-	return nil
+	return e.rebuild(nil) // facts that were lost count again, in their order
 }
 
 // repairVolumes mends one after the other and reports whether the index must be made anew: a journal or a lost volume was among

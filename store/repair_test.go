@@ -3,12 +3,14 @@ package store
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"snapfs/store/volume"
 )
@@ -228,6 +230,43 @@ func TestDuplicateAndForeignVolumes(t *testing.T) {
 		if int(sum.Findings) != n || sum.Findings != sum.Healed {
 			t.Errorf("%+v, want %d foreign volumes", sum, n)
 		}
+	}
+	checkAll(t, st, ids, data)
+}
+
+// TestRepairOfHeldVolumes: a healed copy takes the place of an immutable file and is immutable again, killed repairs do not matter.
+func TestRepairOfHeldVolumes(t *testing.T) {
+	needImmutable(t)
+	dir := newStore(t)
+	st := openStore(t, dir)
+	data := blobs(1, 100, 300_000)
+	ids, snap := putAll(t, st, "d", "one", data)
+	closeStore(t, st)
+	st = openStore(t, dir)
+	defer func() { closeStore(t, st) }()
+	must(t, st.Hold(t.Context(), snap.ID, time.Time{}))
+	guarded := immutable(t, dir)
+	whole := map[string][]byte{}
+	for id := range guarded {
+		path := volumePath(dir, id)
+		b, err := os.ReadFile(path)
+		must(t, err)
+		whole[path] = b
+		_, err = setImmutable(path, false)
+		must(t, err)
+		flipByte(t, path, 5000)
+		_, err = setImmutable(path, true)
+		must(t, err)
+	}
+	if len(guarded) == 0 {
+		t.Fatal("nothing is guarded")
+	}
+	if sum, findings := verified(t, st.session, VerifyOptions{Data: true, Repair: true}); sum.Findings == 0 || sum.Findings != sum.Healed {
+		t.Errorf("%+v", findings)
+	}
+	wantRepaired(t, dir, whole)
+	if now := immutable(t, dir); !maps.Equal(now, guarded) {
+		t.Errorf("guarded before %v, now %v", guarded, now)
 	}
 	checkAll(t, st, ids, data)
 }

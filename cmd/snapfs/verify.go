@@ -120,6 +120,11 @@ func (p *program) runVerify(ctx context.Context, o verifyOptions) error {
 				return err
 			}
 		}
+		if o.Repair {
+			if err := p.adminRights(ctx, st); err != nil {
+				return err
+			}
+		}
 		r := p.newReporter()
 		defer r.clear()
 		report := &verifyReport{repair: o.Repair}
