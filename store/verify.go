@@ -111,7 +111,7 @@ const verifyTick = 200 * time.Millisecond
 
 // verify checks the store while others use it.
 func (e *engine) verify(ctx context.Context, s *localSession, o VerifyOptions, event func(VerifyEvent) error) (VerifySummary, error) {
-	if o.Percent < 0 || o.Percent > 100 {
+	if !(o.Percent >= 0 && o.Percent <= 100) { // NaN is none either
 		return VerifySummary{}, fmt.Errorf("verify %g per cent of the data: not a percentage", o.Percent)
 	}
 	if e.references == nil {
