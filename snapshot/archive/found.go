@@ -22,6 +22,8 @@ type Volume struct {
 	set    *openSet
 	number uint32      // in the index
 	source io.ReaderAt // nil: it came through a pipe
+	found  io.ReaderAt // as it was found
+	length int64       // likewise
 	pages  *os.File
 	base   int64
 	healed *overlay // nil: as it was found
@@ -105,9 +107,10 @@ func wholeVolume(in *input, off int64) (*Volume, int64) {
 }
 
 func (in *input) volume(id volume.ID, l *volume.Label, t volume.Trailer, from, end int64) *Volume {
+	part := io.NewSectionReader(in.file, from, end-from)
 	return &Volume{
 		Name: in.name, ID: id, Label: l, Trailer: t, Size: end - from, named: in.named,
-		source: io.NewSectionReader(in.file, from, end-from), pages: in.file, base: from,
+		source: part, found: part, length: end - from, pages: in.file, base: from,
 	}
 }
 

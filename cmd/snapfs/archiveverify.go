@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"snapfs/snapshot/archive"
+)
+
+type archiveVerifyOptions struct {
+	volumes []string
+	noKey   bool
+	scratch string
+}
+
+func (p *program) archiveVerifyCommand() *cli.Command {
+	return &cli.Command{
+		Name: "verify", ArgsUsage: "VOLUME...", Usage: "read archive volumes from end to end and check all that is in them",
+		Description: about(`
+With a password or key every frame is opened, every blob is compared with its name, and each set is checked to be complete.
+Without one (--no-key, which asks for nothing) sums, numbers and labels are checked. VOLUME is a file, a directory of volumes, a
+device, a FIFO or -. Exit code 4: something is damaged or missing.`,
+			"snapfs archive verify /mnt/usb/archive",
+			"snapfs archive verify --no-key a-0001.snapfs a-0002.snapfs",
+			"dd if=/dev/nst0 bs=1M | snapfs archive verify -"),
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "no-key", Usage: "check without a password what can be checked without"},
+			&cli.StringFlag{Name: "scratch", Usage: "`DIR` for healed bytes, to tell what 'archive repair' would restore"},
+		},
+		Action: action(1, -1, func(c *cli.Context, args []string) error {
+			return p.runArchiveVerify(c.Context, archiveVerifyOptions{args, c.Bool("no-key"), c.String("scratch")})
+		}),
+	}
+}
+
+// archiveFinding is a finding in JSON.
+type archiveFinding struct {
+	Event  string `json:"event"`
+	Volume string `json:"volume,omitempty"`
+	ID     string `json:"volume_id,omitempty"`
+	Offset int64  `json:"offset"`
+	Length int64  `json:"length"`
+	Set    string `json:"set,omitempty"`
+	Blob   string `json:"blob,omitempty"`
+	What   string `json:"what"`
+	Heals  bool   `json:"heals"`
+}
+
+// archiveVerifySummary ends the output.
+type archiveVerifySummary struct {
+	Event    string            `json:"event"`
+	Volumes  int               `json:"volumes"`
+	Frames   int64             `json:"frames"`
+	Blobs    int64             `json:"blobs"`
+	Bytes    int64             `json:"bytes"`
+	Findings int64             `json:"findings"`
+	Sets     []archiveSetState `json:"sets"`
+	Seconds  float64           `json:"seconds"`
+}
+
+type archiveSetState struct {
+	ID       string `json:"id"`
+	Name     string `json:"name"`
+	Level    string `json:"level"`
+	Volumes  int    `json:"volumes"`
+	Complete bool   `json:"complete"`
+	Whole    bool   `json:"whole"`
+}
+
+// archiveProgress is progress in JSON.
+type archiveProgress struct {
+	Event      string `json:"event"`
+	Bytes      int64  `json:"bytes"`
+	BytesTotal int64  `json:"bytes_total"`
+}
+
+func (p *program) runArchiveVerify(ctx context.Context, o archiveVerifyOptions) error {
+	r := p.newReporter()
+	defer r.clear()
+	co := archive.CheckOptions{OpenOptions: p.bareOptions(), NoKey: o.noKey}
+	co.Scratch = o.scratch
+	co.Progress = func(g archive.CheckProgress) {
+		r.progress(func() any { return archiveProgress{"progress", g.Bytes, g.Total} }, func() string {
+			return formatSize(g.Bytes) + ", " + r.pace(g.Bytes, g.Total) + "  " + g.Current
+		})
+	}
+	co.Found = func(f archive.Finding) { p.printArchiveFinding(r, f) }
+	result, err := archive.Check(ctx, o.volumes, co)
+	r.clear()
+	if err != nil {
+		return err
+	}
+	return p.printArchiveVerify(result, p.now().Sub(r.started).Seconds(), o.noKey)
+}
+
+func (p *program) printArchiveFinding(r *reporter, f archive.Finding) {
+	if p.global.json {
+		e := archiveFinding{Event: "finding", Volume: f.Volume, Offset: f.Offset, Length: f.Length, Set: f.Set, What: f.What, Heals: f.Heals}
+		if !f.ID.IsZero() {
+			e.ID = f.ID.String()
+		}
+		if !f.Blob.IsZero() {
+			e.Blob = f.Blob.String()
+		}
+		r.event(e)
+		return
+	}
+	r.clear()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	text := f.What
+	if f.Volume != "" {
+		text = f.Volume + ": " + text
+	}
+	if f.Offset >= 0 {
+		text += fmt.Sprintf(" (at %d)", f.Offset)
+	}
+	if f.Heals {
+		text += "; its parity heals it"
+	}
+	p.out.printf("%s\n", p.out.text(text))
+}
+
+func (p *program) printArchiveVerify(result *archive.CheckResult, seconds float64, noKey bool) error {
+	sum := archiveVerifySummary{"summary", result.Volumes, result.Frames, result.Blobs, result.Bytes, result.Findings, []archiveSetState{}, seconds}
+	for _, s := range result.Sets {
+		sum.Sets = append(sum.Sets, archiveSetState{fmt.Sprintf("%x", s.ID), s.Name, s.Level.String(), s.Volumes, s.Complete, s.Whole})
+	}
+	switch {
+	case p.global.json:
+		p.out.object(sum)
+	case !p.global.quiet:
+		p.out.printf("read %s, %s, %s, %s\n", count(int64(result.Volumes), "volume", "volumes"), count(result.Frames, "frame", "frames"),
+			count(result.Blobs, "blob", "blobs"), formatSize(result.Bytes))
+		for _, s := range result.Sets {
+			p.out.printf("set %s (%s): %s\n", s.Name, s.Level, setVerdict(s, noKey))
+		}
+	}
+	if result.Findings > 0 {
+		return &damagedError{incompleteError{result.Findings, count(result.Findings, "finding", "findings")}}
+	}
+	return nil
+}
+
+// setVerdict says in words how a set was found.
+func setVerdict(s archive.CheckedSet, noKey bool) string {
+	switch {
+	case s.Whole && s.Parents:
+		return "complete and whole; a part of its chunks is in its parents, which were not all given"
+	case s.Whole:
+		return "complete and whole"
+	case noKey:
+		return count(int64(s.Volumes), "volume", "volumes") + "; whether that is all cannot be told without a key"
+	case s.Complete:
+		return "complete, but damaged"
+	}
+	return "not complete"
+}

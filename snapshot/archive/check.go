@@ -1,0 +1,481 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"snapfs/snapshot"
+	"snapfs/store"
+	"snapfs/store/volume"
+)
+
+// CheckOptions say how volumes are checked.
+type CheckOptions struct {
+	OpenOptions      // Resolve is not looked at
+	NoKey       bool // sums, numbers and labels alone; nothing is asked
+	Progress    func(CheckProgress)
+	Found       func(Finding)
+}
+
+// CheckProgress tells how far a check is.
+type CheckProgress struct {
+	Bytes, Total int64  // Total is 0 if volumes come through pipes
+	Current      string // volume
+}
+
+// Finding is something that is not as it should be.
+type Finding struct {
+	Volume string // where it was found, and what its label says
+	ID     volume.ID
+	Offset int64 // in the volume, as it lies there; -1: it is about all of it, or about the set
+	Length int64
+	Set    string
+	Blob   store.ID // zero: not about one
+	What   string   // whole sentence fragment, for people
+	Heals  bool     // parity of the volume restores it
+}
+
+// CheckedSet is what is known of a set after a check.
+type CheckedSet struct {
+	ID       [16]byte
+	Name     string
+	Level    volume.SetLevel
+	Volumes  int      // that were read, without those of parity
+	Missing  []uint32 // numbers of volumes that were not
+	Complete bool     // its end was read, and all volumes it names
+	Whole    bool     // and nothing was found in any of them, and all its snapshots need is in it, but for chunks of parents
+	Parents  bool     // a part of its chunks is in other sets, which were not all given
+}
+
+// CheckResult is a finished check.
+type CheckResult struct {
+	Volumes  int
+	Frames   int64
+	Blobs    int64 // whose names were computed from what they hold
+	Bytes    int64
+	Findings int64
+	Sets     []CheckedSet
+}
+
+// Check reads volumes from end to end, in whatever order they come, and reports what is not what was written. Without a key it
+// verifies the sums of all frames; with one every frame is opened, each blob named anew, and the sets are checked to be complete.
+func Check(ctx context.Context, args []string, o CheckOptions) (*CheckResult, error) {
+	o.Resolve = nil
+	if o.Note == nil {
+		o.Note = func(string) {}
+	}
+	c := &checker{o: o, b: &Bare{o: o.OpenOptions, keys: keyring{unlock: o.Unlock}}, sets: map[[16]byte]*checkedSet{}, torn: map[volume.ID]int64{}}
+	defer c.b.Close()
+	var err error
+	if c.b.inputs, err = openInputs(args, o.Stdin); err != nil {
+		return nil, err
+	}
+	for _, in := range c.b.inputs {
+		if in.pipe == nil {
+			c.total += in.size
+		} else {
+			c.total, c.pipes = 0, true
+		}
+	}
+	for _, in := range c.b.inputs {
+		if err := c.input(ctx, in); err != nil {
+			return nil, err
+		}
+	}
+	return c.finish()
+}
+
+// checker is one Check.
+type checker struct {
+	o      CheckOptions
+	b      *Bare
+	sets   map[[16]byte]*checkedSet
+	torn   map[volume.ID]int64 // volumes whose medium ended, and how many bytes of them count
+	result CheckResult
+	total  int64
+	pipes  bool
+
+	seen     map[volume.ID]string
+	findings []Finding
+	volume   *Volume
+	set      *checkedSet // of volume; nil: no key
+	raw      []byte
+	last     string
+}
+
+// checkedSet collects what a set holds.
+type checkedSet struct {
+	label    *volume.Label
+	numbers  map[uint32]volume.ID
+	damaged  bool
+	metadata idList // that is in it
+	chunks   idList
+	needs    idList // metadata
+	uses     idList // chunks
+}
+
+// idList is a list of IDs by their first bytes; those that come again are dropped now and then.
+type idList struct {
+	keys   []uint64
+	sorted int
+}
+
+func (l *idList) add(id store.ID) {
+	if l.keys = append(l.keys, keyOf(id)); len(l.keys) > 2*l.sorted+1<<16 {
+		l.sort()
+	}
+}
+
+func (l *idList) sort() {
+	slices.Sort(l.keys)
+	l.keys = slices.Compact(l.keys)
+	l.sorted = len(l.keys)
+}
+
+// lacks counts the IDs that are in none of others, which are sorted.
+func (l *idList) lacks(others ...*idList) (n int) {
+	l.sort()
+	for _, k := range l.keys {
+		found := false
+		for _, o := range others {
+			if _, ok := slices.BinarySearch(o.keys, k); ok {
+				found = true
+				break
+			}
+		}
+		if !found {
+			n++
+		}
+	}
+	return n
+}
+
+// input checks what an argument names.
+func (c *checker) input(ctx context.Context, in *input) error {
+	if in.pipe != nil {
+		return c.stream(ctx, in.name, in.pipe)
+	}
+	list, err := findVolumes(in, c.o.Scratch)
+	if errors.Is(err, ErrNoVolume) {
+		c.found(Finding{Volume: in.name, Offset: -1, Length: in.size, What: "no volume can be recognised in it"})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, v := range list {
+		before := len(c.findings)
+		c.volume = v
+		if err := c.stream(ctx, v.Name, &patient{r: v.found, end: v.length}); err != nil {
+			return err
+		}
+		if len(c.findings) > before {
+			c.heals(v, c.findings[before:])
+		}
+		if err := v.close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// heals says which findings parity would put right.
+func (c *checker) heals(v *Volume, list []Finding) {
+	if v.heal(c.o.Scratch) != nil {
+		return
+	}
+	for i := range list {
+		list[i].Heals = v.healed != nil && v.report.Copy.Whole() && v.report.Copy.Sealed
+	}
+}
+
+// stream checks volumes that come one after another.
+func (c *checker) stream(ctx context.Context, name string, r io.Reader) error {
+	s := volume.NewStream(r)
+	c.volume, c.set = nil, nil
+	start := c.result.Bytes
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		it, err := s.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			c.result.Bytes = start + it.Offset + int64(len(it.Stored))
+			err = c.item(ctx, name, it)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if c.o.Progress != nil {
+			c.o.Progress(CheckProgress{c.result.Bytes, c.total, name})
+		}
+	}
+}
+
+func (c *checker) item(ctx context.Context, name string, it volume.StreamItem) error {
+	switch it.Kind {
+	case volume.StreamLabel:
+		return c.begin(ctx, name, it)
+	case volume.StreamGap:
+		c.gap(it)
+	case volume.StreamEnd:
+		if it.Trailer.Size == 0 {
+			c.found(Finding{Offset: it.At, What: "it ends without its trailer: never finished, cut short, or damaged at its end"})
+		}
+	case volume.StreamFrame:
+		c.result.Frames++
+		if it.Damage != nil {
+			c.found(Finding{Offset: it.At, Length: int64(it.Header.Stored()), What: "a frame is damaged: " + it.Damage.Error()})
+			return nil
+		}
+		c.frame(it)
+	}
+	return nil
+}
+
+func (c *checker) gap(it volume.StreamItem) {
+	what := fmt.Sprintf("%d bytes belong to nothing", it.Length)
+	switch {
+	case it.Missing > 0:
+		what = fmt.Sprintf("%d frames are missing", it.Missing)
+	case it.Missing < 0:
+		what = "frames come twice"
+	}
+	c.found(Finding{Offset: it.At, Length: it.Length, What: what})
+}
+
+// found notes a finding about the volume at hand.
+func (c *checker) found(f Finding) {
+	if v := c.volume; v != nil && f.Volume == "" {
+		f.Volume, f.ID = v.String(), v.ID
+		if v.Label != nil {
+			f.Set = v.Label.Set.Name
+		}
+	}
+	c.findings = append(c.findings, f)
+}
+
+// begin begins a volume.
+func (c *checker) begin(ctx context.Context, name string, it volume.StreamItem) error {
+	v := &Volume{Name: name, ID: it.Volume, Label: it.Label}
+	c.volume, c.set = v, nil
+	if v.Label == nil {
+		c.found(Finding{Offset: 0, What: "its label is damaged"})
+		return c.nameless(v)
+	}
+	if v.Label.Kind != volume.Archive || v.Label.Set == nil {
+		return fmt.Errorf("volume %s of kind %s of store %x: %w", v.ID, v.Label.Kind, v.Label.Store, ErrNoVolume)
+	}
+	if c.seen == nil {
+		c.seen = map[volume.ID]string{}
+	}
+	if where, twice := c.seen[v.ID]; twice {
+		c.o.Note(fmt.Sprintf("%s comes again, it was in %s", v, where))
+	}
+	c.seen[v.ID] = name
+	c.result.Volumes++
+	set := c.sets[v.Label.Set.ID]
+	if set == nil {
+		set = &checkedSet{label: v.Label, numbers: map[uint32]volume.ID{}}
+		c.sets[v.Label.Set.ID] = set
+	}
+	if !v.Parity() {
+		set.numbers[v.Label.Set.Sequence] = v.ID
+	}
+	if c.o.NoKey {
+		return nil
+	}
+	s, err := c.b.set(ctx, v.Label)
+	v.set, c.set = s, set
+	return err
+}
+
+// nameless takes a volume without a label for one of a set that is known.
+func (c *checker) nameless(v *Volume) error {
+	c.result.Volumes++
+	return nil
+}
+
+// frame checks what a whole frame holds.
+func (c *checker) frame(it volume.StreamItem) {
+	v := c.volume
+	if c.set == nil || v.set == nil || v.ID != it.Volume || !it.Header.Kind.Sealed() || !it.Header.Kind.Known() {
+		return
+	}
+	bad := func(what string, id store.ID) {
+		c.found(Finding{Offset: it.At, Length: int64(it.Header.Stored()), Blob: id, What: what})
+	}
+	aead, err := v.set.aead(v.ID)
+	if err != nil {
+		bad(err.Error(), store.ID{})
+		return
+	}
+	_, plain, err := volume.OpenFrame(it.Stored, v.ID, aead)
+	if err != nil {
+		bad("a frame does not open: "+err.Error(), store.ID{})
+		return
+	}
+	switch it.Header.Kind {
+	case volume.FrameSet:
+		c.record(v.set, plain)
+	case volume.FrameBlobs:
+		c.blobs(plain, bad)
+	}
+}
+
+func (c *checker) record(s *openSet, plain []byte) {
+	s.take(plain)
+	if TypeOf(plain) == RecordTable {
+		if t, err := ParseTable(plain); err == nil {
+			c.torn[t.Volume] = t.Whole
+		}
+	}
+}
+
+// blobs names every blob of a frame anew, and notes what it needs.
+func (c *checker) blobs(plain []byte, bad func(string, store.ID)) {
+	pack, err := volume.ParsePack(plain)
+	var body []byte
+	if err == nil {
+		body, err = pack.Body(c.raw)
+	}
+	if err != nil {
+		bad("a frame cannot be decoded: "+err.Error(), store.ID{})
+		return
+	}
+	at := uint32(0)
+	for _, b := range pack.Blobs {
+		data := body[at : at+b.Length]
+		at += b.Length
+		c.result.Blobs++
+		kind := store.Kind(b.Kind)
+		if c.b.BlobID(kind, data) != b.ID {
+			bad("a blob is not what its name says", b.ID)
+			continue
+		}
+		if kind == store.KindChunk {
+			c.set.chunks.add(b.ID)
+			continue
+		}
+		c.set.metadata.add(b.ID)
+		err := snapshot.References(kind, data, func(kind store.Kind, id store.ID) {
+			if kind == store.KindChunk {
+				c.set.uses.add(id)
+			} else {
+				c.set.needs.add(id)
+			}
+		})
+		if err != nil {
+			bad(err.Error(), b.ID)
+		}
+	}
+	if pack.Codec != volume.CodecNone { // else it lies in the stream's memory
+		c.raw = body
+	}
+}
+
+// finish looks at the sets, now that everything was read.
+func (c *checker) finish() (*CheckResult, error) {
+	c.dropTorn()
+	for i := range c.findings {
+		f := &c.findings[i]
+		for _, set := range c.sets {
+			for _, id := range set.numbers {
+				set.damaged = set.damaged || id == f.ID
+			}
+		}
+		c.report(*f)
+	}
+	for id, set := range c.sets {
+		c.result.Sets = append(c.result.Sets, c.checkSet(id, set))
+	}
+	slices.SortFunc(c.result.Sets, func(a, b CheckedSet) int { return c.sets[a.ID].label.Created.Compare(c.sets[b.ID].label.Created) })
+	if c.result.Volumes == 0 && c.result.Findings == 0 {
+		return nil, ErrNoVolume
+	}
+	return &c.result, nil
+}
+
+func (c *checker) report(f Finding) {
+	c.result.Findings++
+	if c.o.Found != nil {
+		c.o.Found(f)
+	}
+}
+
+// dropTorn drops what was found behind the last whole frame of volumes whose medium ended: those frames came again.
+func (c *checker) dropTorn() {
+	c.findings = slices.DeleteFunc(c.findings, func(f Finding) bool {
+		whole, torn := c.torn[f.ID]
+		return torn && f.Offset >= whole
+	})
+}
+
+// checkSet finds out whether a set is complete, and holds what its snapshots need.
+func (c *checker) checkSet(id [16]byte, set *checkedSet) CheckedSet {
+	r := CheckedSet{ID: id, Name: set.label.Set.Name, Level: set.label.Set.Level, Volumes: len(set.numbers)}
+	s := c.b.setByID(id)
+	last := uint32(0)
+	for n := range set.numbers {
+		last = max(last, n)
+	}
+	if s != nil && s.end != nil {
+		for _, v := range s.end.Volumes {
+			last = max(last, v.Number)
+		}
+	}
+	for n := uint32(1); n <= last; n++ {
+		if _, ok := set.numbers[n]; !ok {
+			r.Missing = append(r.Missing, n)
+			c.report(Finding{Set: r.Name, Offset: -1, What: fmt.Sprintf("volume %d of set %s was not given", n, r.Name)})
+		}
+	}
+	if s == nil {
+		return r // without a key nobody can tell
+	}
+	r.Complete = s.end != nil && len(r.Missing) == 0
+	if s.end == nil {
+		c.report(Finding{Set: r.Name, Offset: -1, What: fmt.Sprintf("the end of set %s was not given: it was never finished, or its last volume is missing or damaged", r.Name)})
+	}
+	r.Whole = r.Complete && !set.damaged && c.holdsAll(s, set, &r)
+	return r
+}
+
+// holdsAll reports whether all that a set's snapshots need is there: metadata in the set itself, chunks in it or in its parents.
+func (c *checker) holdsAll(s *openSet, set *checkedSet, r *CheckedSet) bool {
+	set.metadata.sort()
+	set.chunks.sort()
+	if s.head != nil {
+		for _, snap := range s.head.Snapshots {
+			set.needs.add(snap.ID)
+		}
+	}
+	ok := true
+	if n := set.needs.lacks(&set.metadata); n > 0 && !set.damaged && len(r.Missing) == 0 {
+		c.report(Finding{Set: r.Name, Offset: -1, What: fmt.Sprintf("set %s lacks %d blobs of metadata that its snapshots need", r.Name, n)})
+		ok = false
+	}
+	held := []*idList{&set.chunks}
+	if s.head != nil {
+		for _, p := range s.head.Chain {
+			parent := c.sets[p.ID]
+			if parent == nil {
+				r.Parents = true
+				continue
+			}
+			parent.chunks.sort()
+			held = append(held, &parent.chunks)
+		}
+	}
+	if n := set.uses.lacks(held...); n > 0 && !r.Parents && !set.damaged && len(r.Missing) == 0 {
+		c.report(Finding{Set: r.Name, Offset: -1, What: fmt.Sprintf("%d chunks that the snapshots of set %s need are neither in it nor in its parents", n, r.Name)})
+		ok = false
+	}
+	return ok
+}
