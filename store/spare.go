@@ -28,6 +28,10 @@ func (e *engine) keepSpare() {
 	defer file.Close()
 	if err := unix.Fallocate(int(file.Fd()), 0, 0, spareSize); err != nil {
 		_ = os.Remove(e.sparePath()) // a file system without: then there is none
+		return
+	}
+	if err := e.ownIndex(); err != nil {
+		e.log.Warn("space set aside", "err", err)
 	}
 }
 
