@@ -40,7 +40,7 @@ func TestLabelIsReadable(t *testing.T) {
 	text := string(b[:labelText])
 	for _, line := range []string{
 		"snapfs volume, format 1\n", "label 8192 bytes\n", "volume 1102030405060708090a0b0c0d0e0f10\n", "kind archive\n",
-		"set 07000000000000000000000000000000 volume 3 level incremental\n", "created 2026-09-21T", "restore: ", "rebuild",
+		"set 07000000000000000000000000000000 volume 3 level incremental\n", "created 2026-09-21T", "restore: snapfs archive restore",
 	} {
 		if !strings.Contains(text, line) {
 			t.Errorf("text lacks %q:\n%s", line, text)
