@@ -238,9 +238,9 @@ func (e *engine) rotate(v *openVolume) error {
 // Several may report the same failure. It returns the error for whoever met it.
 func (e *engine) failed(v *openVolume, users map[*localSession]struct{}, cause error) error {
 	err := fmt.Errorf("%w: volume %s: %w", ErrWriteFailed, v.id, diskFull(cause))
-	failAll(users, err)
+	e.failAll(v, users, err)
 	_, users, _ = v.cut(true) // no append is under way any more
-	failAll(users, err)
+	e.failAll(v, users, err)
 	if closeErr := v.w.Close(); closeErr != nil {
 		e.log.Warn("volume not cut back", "volume", v.id, "err", closeErr)
 	}
@@ -248,13 +248,22 @@ func (e *engine) failed(v *openVolume, users map[*localSession]struct{}, cause e
 		e.log.Error("volume closed after a failed write", "volume", v.id, "err", cause)
 	}
 	_, users, _ = v.cut(true) // those that were told of a pending blob until now
-	failAll(users, err)
+	e.failAll(v, users, err)
 	return err
 }
 
-func failAll(sessions map[*localSession]struct{}, err error) {
+// failAll makes sessions fail that rely on frames of a volume which are lost. The index tells the next holder: should this one
+// end before a session's client hears of it, the client would go on there as if nothing had happened.
+func (e *engine) failAll(v *openVolume, sessions map[*localSession]struct{}, err error) {
 	for s := range sessions {
 		s.fail(err)
+		e.mu.Lock()
+		bits := s.pins.noted[v.id] | pinLost
+		s.pins.noted[v.id] = bits
+		e.mu.Unlock()
+		if err := e.writeSession(s.id, nil, map[volume.ID]uint8{v.id: bits}, nil); err != nil {
+			e.log.Warn("session not recorded in the index", "err", err)
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ type pins struct {
 const (
 	pinUsed  = 1 // it was told of blobs there
 	pinWrote = 2 // it wrote there, and has not committed since
+	pinLost  = 4 // frames it relied on there are lost: it has failed
 )
 
 func newPins() pins {

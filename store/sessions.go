@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -109,6 +110,11 @@ func (e *engine) adopt(s *localSession) {
 	if a := e.absent[s.id]; a != nil {
 		s.pins, s.recorded = a.pins, true
 		delete(e.absent, s.id)
+		for id, bits := range a.pins.noted {
+			if bits&pinLost != 0 {
+				s.fail(fmt.Errorf("%w: volume %s, with the holder before this one", ErrWriteFailed, id))
+			}
+		}
 	}
 }
 
