@@ -1,10 +1,11 @@
-# build   bin/snapfs
-# try     the main job from end to end on a real tree, with times
-# test    vet and all tests; what a machine lacks (root, FUSE, tools) is skipped with the reason
-# race    the same under the race detector
-# fuzz    every fuzz target for a while: make fuzz FUZZTIME=1m
-# bench   Go benchmarks, then the comparison with other programs
-# lint    gofmt, vet, staticcheck
+# build      bin/snapfs
+# try        the main job from end to end on a real tree, with times
+# test       vet and all tests; what a machine lacks (root, FUSE, tools) is skipped with the reason
+# test-long  the kill and fault tests with hundreds of moments each
+# race       the same under the race detector
+# fuzz       every fuzz target for a while: make fuzz FUZZTIME=1m
+# bench      Go benchmarks, then the comparison with other programs
+# lint       gofmt, vet, staticcheck
 
 GO       ?= go
 FUZZTIME ?= 10s
@@ -13,7 +14,7 @@ FUZZTIME ?= 10s
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck
 STATICCHECK_VERSION := v0.8.2
 
-.PHONY: build try test race fuzz bench lint vet clean
+.PHONY: build try test test-long race fuzz bench lint vet clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/snapfs ./cmd/snapfs
@@ -23,6 +24,9 @@ try: build
 
 test: vet
 	$(GO) test -timeout 15m ./...
+
+test-long: vet
+	SNAPFS_TEST_LONG=1 $(GO) test -timeout 3h -run 'Kill|Fail|Fault|Thousands|Destroy|Truth' ./store ./snapshot ./integration
 
 race: vet
 	$(GO) test -race -timeout 30m ./...

@@ -193,7 +193,7 @@ func TestKill(t *testing.T) {
 	known["d@"+w.backup(0, "d", src.dir).Name] = sums(t, src.dir)
 	run := time.Since(began)
 
-	rounds := 50
+	rounds := max(50, kills())
 	if testing.Short() {
 		rounds = 10
 	}

@@ -31,7 +31,7 @@ func sameVolumes(t testing.TB, w *world, whole string) {
 
 // TestKilledRepair kills repairs at moments spread over their whole run: nothing gets worse, and the next one ends it.
 func TestKilledRepair(t *testing.T) {
-	n := 24
+	n := kills()
 	if testing.Short() {
 		n = 6
 	}
