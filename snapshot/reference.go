@@ -187,6 +187,9 @@ func (r *resolver) byID() (*store.Snapshot, error) {
 			found = append(found, s)
 		}
 	}
+	if len(found) == 0 {
+		found = r.byOrigin()
+	}
 	switch len(found) {
 	case 0:
 		return nil, r.orForgotten(r.unknown("snapshot", nil), func(s *store.Snapshot) bool {
@@ -204,6 +207,17 @@ func (r *resolver) byID() (*store.Snapshot, error) {
 		ambiguous.Candidates = append(ambiguous.Candidates, l)
 	}
 	return nil, ambiguous
+}
+
+// byOrigin finds imported snapshots by the ID they had where they come from.
+func (r *resolver) byOrigin() (found []store.Snapshot) {
+	for _, s := range r.snapshots {
+		l, err := withSummary(s)
+		if err == nil && !l.Summary.OriginSnapshot.IsZero() && strings.HasPrefix(l.Summary.OriginSnapshot.String(), r.ref) {
+			found = append(found, s)
+		}
+	}
+	return found
 }
 
 // of returns a dataset's snapshots, oldest first.

@@ -28,6 +28,10 @@ type Summary struct {
 	XattrKinds  XattrKinds // zero with HasXattrs: any
 	Program     string
 	Activity    Activity
+
+	// Origin of an import; zero otherwise.
+	OriginStore    string
+	OriginSnapshot store.ID
 }
 
 // Activity is how much a backup found changed against its parent: what later ones are compared with. Zero in what older
@@ -66,6 +70,9 @@ const (
 	summaryNovel       store.Tag = 20
 	summaryDense       store.Tag = 21
 	summaryXattrKinds  store.Tag = 30
+
+	summaryOriginStore    store.Tag = 31
+	summaryOriginSnapshot store.Tag = 32
 )
 
 // Encode gives the form for store.Commit.Summary.
@@ -92,6 +99,8 @@ func (s *Summary) Encode() []byte {
 	f.Uint(summaryNovel, s.Activity.Novel)
 	f.Uint(summaryDense, s.Activity.Dense)
 	f.Uint(summaryXattrKinds, uint64(s.XattrKinds))
+	f.String(summaryOriginStore, s.OriginStore)
+	f.ID(summaryOriginSnapshot, s.OriginSnapshot)
 	return f.Encoded()
 }
 
@@ -141,6 +150,10 @@ func decodeSummary(data []byte) (s *Summary, skipped bool, err error) {
 			s.Program = r.String()
 		case summaryXattrKinds:
 			s.XattrKinds = XattrKinds(r.Uint32())
+		case summaryOriginStore:
+			s.OriginStore = r.String()
+		case summaryOriginSnapshot:
+			s.OriginSnapshot = r.ID()
 		default:
 			if !s.Activity.decode(&r) {
 				r.Unknown()

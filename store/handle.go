@@ -38,6 +38,7 @@ type InitOptions struct {
 	AppendOnly   bool           // nothing is removed without admin rights, for ever; needs an admin slot
 	Parity       int            // percent of what is stored, at most MaxParity; 0 means DefaultParity, NoParity none
 	Program      string         // version that made it
+	Like         *seal.Bundle   // its keys name and cut content, so that the same data has the same names here; nil: new ones
 }
 
 // Options says how to open a store.

@@ -55,8 +55,13 @@ func Init(_ context.Context, dir string, o InitOptions) (err error) {
 		return err
 	}
 	create := seal.Create
-	if o.AppendOnly {
+	switch {
+	case o.AppendOnly:
 		create = seal.CreateAppendOnly
+	case o.Like != nil:
+		create = func(dir string, slots []seal.NewSlot) (*seal.Bundle, error) {
+			return seal.CreateLike(dir, slots, o.Like)
+		}
 	}
 	bundle, err := create(filepath.Join(dir, keysName), o.Slots)
 	if err != nil {

@@ -8,6 +8,6 @@ func (p *program) archiveCommand() *cli.Command {
 		Description: about(`
 An archive set is a series of volumes that carry all that is needed to read them, but for a password or key.`,
 			"snapfs archive restore home --from /mnt/usb/archive --to /srv/home"),
-		Subcommands: []*cli.Command{p.archiveRestoreCommand(), p.archiveVerifyCommand()},
+		Subcommands: []*cli.Command{p.archiveRestoreCommand(), p.archiveVerifyCommand(), p.archiveImportCommand()},
 	}
 }

@@ -23,6 +23,8 @@ type OpenOptions struct {
 	// Resolve finds the one snapshot that is wanted: then only what it needs is read, and volumes that were named and are not
 	// needed are refused. nil: everything that was given; of a pipe only the metadata.
 	Resolve func(ctx context.Context, st snapshot.Store) (*snapshot.Target, error)
+	// All reads everything out of pipes, through Scratch, although no snapshot is wanted in particular.
+	All bool
 	// Incomplete goes on where whole sets are missing; what they hold is then damaged.
 	Incomplete bool
 	// Scratch is a directory for what comes through pipes and for healed bytes; "": the system's for temporary files.
@@ -79,6 +81,14 @@ func Open(ctx context.Context, args []string, o OpenOptions) (b *Bare, err error
 
 // readAll reads files, then pipes.
 func (b *Bare) readAll(ctx context.Context) error {
+	if b.o.All && b.hasPipes() {
+		b.o.KeepAll = true
+		list, ok := b.readRest()
+		if !ok {
+			return errors.New("no room in scratch for all that comes through the pipe")
+		}
+		b.inputs, b.copies = list, nil
+	}
 	if err := b.openFiles(ctx); err != nil {
 		return err
 	}
@@ -463,6 +473,22 @@ func (b *Bare) Locate(ctx context.Context, ids []store.ID) ([]store.Place, error
 
 // BlobID is the ID that data has in the store the sets were written from.
 func (b *Bare) BlobID(kind store.Kind, data []byte) store.ID { return b.bare.BlobID(kind, data) }
+
+// Keys are those of a set; they name and cut content as its store does.
+func (b *Bare) Keys() *seal.Bundle { return b.sets[0].bundle }
+
+// Secret is what opened the sets; nil if none was needed.
+func (b *Bare) Secret() *seal.Secret { return b.keys.secret }
+
+// ChunkAverage is the origin's, in bytes; 0 if that is not known.
+func (b *Bare) ChunkAverage() int {
+	for _, s := range b.sets {
+		if s.head != nil {
+			return s.head.ChunkAverage
+		}
+	}
+	return 0
+}
 
 // PageKey is that store's.
 func (b *Bare) PageKey() [32]byte { return b.bare.PageKey() }

@@ -12,16 +12,26 @@ import (
 )
 
 // Create makes dir, or uses it when it is empty, with a new bundle and its first slots (at least one).
-func Create(dir string, slots []NewSlot) (*Bundle, error) { return create(dir, slots, false) }
+func Create(dir string, slots []NewSlot) (*Bundle, error) { return create(dir, slots, nil, false) }
+
+// CreateLike is Create with the keys of other that name and cut content: the same data has the same names in both.
+func CreateLike(dir string, slots []NewSlot, other *Bundle) (*Bundle, error) {
+	return create(dir, slots, other, false)
+}
 
 // CreateAppendOnly is Create for an append-only store; one of the slots must be an admin's.
-func CreateAppendOnly(dir string, slots []NewSlot) (*Bundle, error) { return create(dir, slots, true) }
+func CreateAppendOnly(dir string, slots []NewSlot) (*Bundle, error) {
+	return create(dir, slots, nil, true)
+}
 
-func create(dir string, slots []NewSlot, appendOnly bool) (*Bundle, error) {
+func create(dir string, slots []NewSlot, like *Bundle, appendOnly bool) (*Bundle, error) {
 	if len(slots) == 0 {
 		return nil, fmt.Errorf("%w: a store needs at least one", ErrBadSlot)
 	}
 	b := newBundle()
+	if like != nil {
+		b.keys[keyContent] = like.keys[keyContent]
+	}
 	for _, n := range slots {
 		if _, err := n.kind(); err != nil {
 			return nil, err

@@ -1,0 +1,117 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"snapfs/snapshot"
+	"snapfs/store"
+	"snapfs/store/seal"
+)
+
+func (w *world) openStore(dir string, like *seal.Bundle) *store.Store {
+	w.t.Helper()
+	key := bytes.Repeat([]byte{1}, 32)
+	if _, err := store.KeySlots(dir); err != nil {
+		must(w.t, store.Init(w.t.Context(), dir, store.InitOptions{Slots: []seal.NewSlot{{KeyFile: key}}, Like: like, ChunkAverage: 64 << 10}))
+	}
+	st, err := store.Open(w.t.Context(), dir, store.Options{
+		Unlock: func(context.Context, []seal.Info) (seal.Secret, error) { return seal.Secret{KeyFile: key}, nil }, References: snapshot.References,
+	})
+	must(w.t, err)
+	return st
+}
+
+// imports takes all over into a store and compares what it holds.
+func (w *world) imports(st *store.Store, b *Bare, want ImportResult) {
+	w.t.Helper()
+	ctx := w.t.Context()
+	r, err := Import(ctx, st, b, ImportOptions{})
+	must(w.t, err)
+	if r.Snapshots != want.Snapshots || r.There != want.There || r.Anew != want.Anew || r.Damaged != want.Damaged {
+		w.t.Errorf("%+v, want %+v", *r, want)
+	}
+	for _, s := range w.snapshots {
+		target, err := snapshot.Resolve(ctx, st, s.ID.String(), time.Now(), time.UTC)
+		must(w.t, err)
+		if (target.ID == s.ID) == want.Anew || target.Dataset != s.Dataset || target.Name != s.Name {
+			w.t.Errorf("%+v became %+v", s, target)
+		}
+		tree, err := snapshot.OpenTree(ctx, st, st.PageKey(), target.ID, nil)
+		must(w.t, err)
+		if m := tree.Manifest(); want.Anew && (m.OriginSnapshot != s.ID || m.OriginStore != b.OriginStore()) {
+			w.t.Errorf("origin %s of %s", m.OriginSnapshot, m.OriginStore)
+		}
+		for path, data := range w.content[s.ID] {
+			f, err := tree.Walk(ctx, path)
+			must(w.t, err)
+			got := make([]byte, len(data))
+			if len(data) > 0 {
+				_, err = tree.ReadAt(ctx, f.Entry, got, 0)
+			}
+			if err != nil || !bytes.Equal(got, data) {
+				w.t.Errorf("%s: %v", path, err)
+			}
+		}
+	}
+	sum, err := st.Verify(ctx, store.VerifyOptions{Data: true}, func(e store.VerifyEvent) error { return nil })
+	must(w.t, err)
+	if sum.Findings != 0 {
+		w.t.Errorf("the store is not whole: %+v", sum)
+	}
+}
+
+func TestImport(t *testing.T) {
+	w := newWorld(t)
+	dir, _ := chained(t, w, 700_000)
+	for _, anew := range []bool{false, true} {
+		b, err := Open(t.Context(), []string{dir}, w.options(""))
+		must(t, err)
+		like := b.Keys()
+		if anew {
+			like = nil
+		}
+		at := filepath.Join(t.TempDir(), "store")
+		st := w.openStore(at, like)
+		w.imports(st, b, ImportResult{Snapshots: 3, Anew: anew})
+		must(t, st.Close())
+		st = w.openStore(at, like)
+		w.imports(st, b, ImportResult{There: 3, Anew: anew})
+		must(t, st.Close())
+		must(t, b.Close())
+	}
+}
+
+func TestImportThroughPipe(t *testing.T) {
+	w := newWorld(t)
+	_, sets := chained(t, w, 700_000)
+	b, err := w.openPipe("", pipe(t, sets...), func(o *OpenOptions) { o.All, o.Scratch = true, t.TempDir() })
+	must(t, err)
+	defer b.Close()
+	st := w.openStore(filepath.Join(t.TempDir(), "store"), b.Keys())
+	defer st.Close()
+	w.imports(st, b, ImportResult{Snapshots: 3})
+}
+
+func TestImportWithoutParents(t *testing.T) {
+	w := newWorld(t)
+	_, sets := chained(t, w, 0)
+	for _, anew := range []bool{false, true} {
+		b, err := Open(t.Context(), append(sets[2].volumes, sets[1].volumes...), w.options(""))
+		must(t, err)
+		like := b.Keys()
+		if anew {
+			like = nil
+		}
+		st := w.openStore(filepath.Join(t.TempDir(), "store"), like)
+		r, err := Import(t.Context(), st, b, ImportOptions{})
+		if err != nil || r.Snapshots != 0 || r.Damaged != 3 {
+			t.Errorf("%+v, %v", r, err)
+		}
+		must(t, st.Close())
+		must(t, b.Close())
+	}
+}
