@@ -51,6 +51,13 @@ func (e *engine) commit(s *localSession, c Commit) (snap Snapshot, err error) {
 	return e.snapshotAt(slot)
 }
 
+// syncBefore brings everything that was written to stable storage, for facts that name it.
+func (e *engine) syncBefore() error {
+	e.commitMu.Lock() // no volume is being exchanged
+	defer e.commitMu.Unlock()
+	return e.syncVolumes()
+}
+
 // openLengths lists the volumes written to since the last commit with their synced lengths; the first sealed ones of
 // e.sealed are among them.
 func (e *engine) openLengths() (list []sealedVolume, sealed int) {

@@ -513,6 +513,7 @@ func (f *fold) state(damaged func([]sealedVolume) string) *State {
 			Forgotten: s.forgotten, Partial: s.partial, Damaged: damaged(s.volumes), Summary: s.summary,
 		})
 	}
+	st.Archives = f.archives()
 	for _, n := range slices.Sorted(maps.Keys(f.datasets)) {
 		st.Datasets = append(st.Datasets, Dataset{Number: n, Name: f.datasets[n].name})
 	}

@@ -151,6 +151,11 @@ func (s *localSession) Append(ctx context.Context, facts []FactBody) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
+	if slices.ContainsFunc(facts, needsSync) {
+		if err := s.e.syncBefore(); err != nil {
+			return err
+		}
+	}
 	err := s.e.appendAs(ctx, s, func() ([]FactBody, error) { return s.e.prepare(facts) })
 	if errors.Is(err, ErrNotAdmin) {
 		s.e.recordRefusal(s, factNames(facts))

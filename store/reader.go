@@ -217,22 +217,31 @@ func (r *reader) dropExchanged(id volume.ID) bool {
 	return true
 }
 
-func (r *reader) openPackOnce(ctx context.Context, p Place, id ID, buf *[]byte) (volume.Pack, error) {
+// openPlain reads a frame into buf, verifies and opens it; the plaintext lies there.
+func (r *reader) openPlain(ctx context.Context, p Place, id ID, buf *[]byte) ([]byte, error) {
 	v, err := r.use(p.Volume)
 	if err != nil {
-		return volume.Pack{}, err
+		return nil, err
 	}
 	defer r.leave(v)
 	stored, err := r.stored(ctx, v, p, buf)
 	if err != nil {
-		return volume.Pack{}, corrupt(p, id, err)
+		return nil, corrupt(p, id, err)
 	}
 	h, plain, err := volume.OpenFrame(stored, p.Volume, v.aead)
 	if err != nil {
-		return volume.Pack{}, corrupt(p, id, err)
+		return nil, corrupt(p, id, err)
 	}
 	if h.Kind != volume.FrameBlobs {
-		return volume.Pack{}, corrupt(p, id, fmt.Errorf("frame of kind %d where blobs were expected", h.Kind))
+		return nil, corrupt(p, id, fmt.Errorf("frame of kind %d where blobs were expected", h.Kind))
+	}
+	return plain, nil
+}
+
+func (r *reader) openPackOnce(ctx context.Context, p Place, id ID, buf *[]byte) (volume.Pack, error) {
+	plain, err := r.openPlain(ctx, p, id, buf)
+	if err != nil {
+		return volume.Pack{}, err
 	}
 	pack, err := volume.ParsePack(plain)
 	if err != nil {

@@ -214,6 +214,9 @@ func wireState(st *State) *wire.StatePart {
 	for _, d := range st.Datasets {
 		out.Datasets = append(out.Datasets, wire.Dataset{Number: d.Number, Name: d.Name})
 	}
+	for _, a := range st.Archives {
+		out.Archives = append(out.Archives, encodeArchive(a))
+	}
 	return out
 }
 
@@ -227,6 +230,11 @@ func storeState(st *wire.StatePart) *State {
 	}
 	for _, d := range st.Datasets {
 		out.Datasets = append(out.Datasets, Dataset{Number: d.Number, Name: d.Name})
+	}
+	for _, b := range st.Archives {
+		if a, err := parseArchive(b); err == nil { // what a newer program wrote is left out here as there
+			out.Archives = append(out.Archives, a)
+		}
 	}
 	return out
 }

@@ -69,6 +69,8 @@ type State struct {
 	Clock      time.Time // as it was read for that fact
 	AppendOnly bool      // forgetting and the like need admin rights
 	Refused    []Refusal // the newest attempts without them, oldest first
+
+	Archives []ArchiveSet // in the order in which they were begun; expired ones included
 }
 
 // Refusal is an attempt to take something away from an append-only store without admin rights.

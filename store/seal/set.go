@@ -44,7 +44,7 @@ func (b *Bundle) WithStoreSlots(dir string, set *Bundle, id [16]byte) (SetKeys, 
 			k.Slots = append(k.Slots, file...)
 		}
 	}
-	k.Keys, err = b.sealSet(set, id)
+	k.Keys, err = b.SealSet(set, id)
 	return k, err
 }
 
@@ -75,8 +75,8 @@ func (b *Bundle) WithSlots(id [16]byte, slots []NewSlot) (SetKeys, error) {
 	return k, err
 }
 
-// sealSet seals a set's bundle under a key of this one.
-func (b *Bundle) sealSet(set *Bundle, id [16]byte) ([]byte, error) {
+// SealSet seals a set's bundle under a key of this one.
+func (b *Bundle) SealSet(set *Bundle, id [16]byte) ([]byte, error) {
 	plain, err := json.Marshal(toSlices(set.keys))
 	if err != nil {
 		return nil, err

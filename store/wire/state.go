@@ -57,6 +57,7 @@ type StatePart struct {
 	Clock      time.Time
 	AppendOnly bool
 	Refused    []Refusal
+	Archives   [][]byte // as package store encodes them
 }
 
 // Refusal is an attempt to do what needs admin rights without them.
@@ -83,6 +84,7 @@ func (m *StatePart) code(c *coder) {
 		c.time(&r.Time)
 		c.u64(&r.Attempts)
 	})
+	list(c, &m.Archives, 4, c.bytes)
 }
 
 // statePartSize is about how large the parts become that Split makes.
@@ -90,7 +92,7 @@ const statePartSize = 512 << 10
 
 // Split calls emit with pieces of m that are fit to be sent, in order; one at least.
 func (m *StatePart) Split(emit func(*StatePart) error) error {
-	snapshots, datasets, refused := m.Snapshots, m.Datasets, m.Refused
+	snapshots, datasets, refused, archives := m.Snapshots, m.Datasets, m.Refused, m.Archives
 	for {
 		part := &StatePart{
 			Seq: m.Seq, Head: m.Head, HoldTime: m.HoldTime, Clock: m.Clock, AppendOnly: m.AppendOnly, Refused: refused,
@@ -106,10 +108,15 @@ func (m *StatePart) Split(emit func(*StatePart) error) error {
 			size += snapshots[n].size()
 		}
 		part.Snapshots, snapshots = snapshots[:n], snapshots[n:]
+		n = 0
+		for ; n < len(archives) && size < statePartSize; n++ {
+			size += 4 + len(archives[n])
+		}
+		part.Archives, archives = archives[:n], archives[n:]
 		if err := emit(part); err != nil {
 			return err
 		}
-		if len(snapshots) == 0 && len(datasets) == 0 {
+		if len(snapshots) == 0 && len(datasets) == 0 && len(archives) == 0 {
 			return nil
 		}
 	}
@@ -130,4 +137,5 @@ func (m *StatePart) Join(part *StatePart) {
 	m.Refused = append(m.Refused, part.Refused...)
 	m.Snapshots = append(m.Snapshots, part.Snapshots...)
 	m.Datasets = append(m.Datasets, part.Datasets...)
+	m.Archives = append(m.Archives, part.Archives...)
 }
