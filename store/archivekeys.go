@@ -51,3 +51,14 @@ func (s *Store) SealSetKeys(id [16]byte, set *seal.Bundle) ([]byte, error) {
 func (s *Store) OpenSetKeys(id [16]byte, sealed []byte) (*seal.Bundle, error) {
 	return s.bundle.OpenSetKeys(id, sealed)
 }
+
+// LockArchives keeps others from writing sets of a pool until unlock is called (*LockedError names the job that does).
+func (s *Store) LockArchives(ctx context.Context, pool string) (unlock func(), err error) {
+	name := "archive pool " + pool
+	if err := s.session.Lock(ctx, name, s.job, false); err != nil {
+		return nil, err
+	}
+	return func() {
+		_ = s.session.Unlock(context.WithoutCancel(ctx), name) // else it ends with the session
+	}, nil
+}

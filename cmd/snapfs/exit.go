@@ -7,6 +7,7 @@ import (
 
 	"snapfs/fs"
 	"snapfs/snapshot"
+	"snapfs/snapshot/archive"
 	"snapfs/snapshot/backup"
 	"snapfs/snapshot/restore"
 	"snapfs/store"
@@ -58,6 +59,7 @@ var exitCodes = []struct {
 	{exitUsage, as[*usageError]},
 	{exitUsage, is(snapshot.ErrSyntax, backup.ErrDatasetNeeded, backup.ErrDatasetName, restore.ErrOptions, fs.ErrOption)},
 	{exitUsage, as[*snapshot.PatternError]},
+	{exitUsage, is(archive.ErrName, archive.ErrParityVolumes)},
 	{exitLocked, is(errNoSecret, store.ErrWrongSecret, store.ErrNoSlot, store.ErrIdentity)},
 	{exitNoStore, is(store.ErrNoStore)},
 	{exitHeld, is(store.ErrHeld, store.ErrNotOwner)},

@@ -78,3 +78,28 @@ func silence(tty *os.File) (restore func(), err error) {
 	silent.Iflag |= unix.ICRNL
 	return func() { set(before) }, set(&silent)
 }
+
+// askEnter waits on the terminal until somebody presses Enter.
+func askEnter(ctx context.Context, prompt string) error {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer tty.Close()
+	if _, err := tty.WriteString(prompt); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { tty.SetReadDeadline(time.Now()) })
+	defer stop()
+	for buf := make([]byte, 256); ; {
+		n, err := tty.Read(buf)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return err
+		case bytes.IndexByte(buf[:n], '\n') >= 0:
+			return nil
+		}
+	}
+}

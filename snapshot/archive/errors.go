@@ -34,3 +34,9 @@ var (
 
 // ErrRecord: a record of a set is not what a writer makes.
 var ErrRecord = errors.New("malformed record of an archive set")
+
+// ErrNotArchived: no set that can be used holds a snapshot.
+var ErrNotArchived = errors.New("in no archive set that can be used")
+
+// ErrNoSet: a volume of a store, not of an archive set.
+var ErrNoSet = errors.New("not a volume of an archive set")

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"sync"
@@ -147,4 +148,14 @@ func (o *OSFile) Close() error {
 	close(o.full)
 	<-o.done
 	return o.f.Close()
+}
+
+// Allocate reserves space for a file of so many bytes without making it longer; what is not used is given back by Truncate. Errors:
+// errors.ErrUnsupported where the file system cannot.
+func (o *OSFile) Allocate(size int64) error {
+	err := unix.Fallocate(int(o.f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+	if err == unix.EOPNOTSUPP || err == unix.ENOSYS {
+		return errors.ErrUnsupported
+	}
+	return err
 }

@@ -1,0 +1,206 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"snapfs/store/volume"
+)
+
+// Permit decides about a volume that is in the way: nil if it may be overwritten.
+type Permit func(volume.Label) error
+
+// dirTarget writes volumes as files of a directory.
+type dirTarget struct {
+	dir     string
+	permit  Permit
+	changes bool
+}
+
+// NewDirectory returns the target that puts volumes into a directory, which must be there.
+func NewDirectory(dir string, permit Permit) (Target, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("%s: %w: not a directory", dir, ErrTarget)
+	}
+	return &dirTarget{dir: dir, permit: permit}, nil
+}
+
+// Open implements Target.
+func (d *dirTarget) Open(_ context.Context, v Slot) (Medium, error) {
+	path := filepath.Join(d.dir, v.FileName())
+	if err := makeRoom(path, d.permit); err != nil {
+		return nil, err
+	}
+	partial := path + partialSuffix
+	if err := os.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return newFileMedium(partial, path)
+}
+
+// Changes implements Target.
+func (d *dirTarget) Changes() bool { return false }
+
+// Sheet implements Target.
+func (d *dirTarget) Sheet(name, text string) (string, error) {
+	path := filepath.Join(d.dir, name+".txt")
+	return path, writeSheet(path, text)
+}
+
+// Close implements Target.
+func (d *dirTarget) Close() error { return nil }
+
+// writeSheet replaces a text file as a whole.
+func writeSheet(path, text string) error {
+	partial := path + partialSuffix
+	if err := os.WriteFile(partial, []byte(text), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(partial, path)
+}
+
+// makeRoom removes an expired volume that has the name of a new one. Anything else there is refused.
+func makeRoom(path string, permit Permit) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := mayOverwrite(f, path, permit); err != nil {
+		return err
+	}
+	return os.Remove(path)
+}
+
+// mayOverwrite looks at what is in the way. Errors: ErrVolumeExists, ErrNotEmpty.
+func mayOverwrite(f *os.File, path string, permit Permit) error {
+	size, err := f.Seek(0, 2)
+	if err != nil {
+		return err
+	}
+	label, _, err := volume.ReadLabel(f, size)
+	switch {
+	case err != nil && size == 0:
+		return nil
+	case err != nil:
+		return fmt.Errorf("%s: %w", path, ErrNotEmpty)
+	case permit == nil:
+		return fmt.Errorf("%s: %w: %s", path, ErrVolumeExists, describe(label))
+	}
+	if err := permit(label); err != nil {
+		return fmt.Errorf("%s: %s: %w", path, describe(label), err)
+	}
+	return nil
+}
+
+// describe names a volume for people.
+func describe(l volume.Label) string {
+	if l.Set == nil {
+		return fmt.Sprintf("%s volume %s of store %x", l.Kind, l.Volume, l.Store)
+	}
+	return fmt.Sprintf("volume %d of set %s (%x)", l.Set.Sequence, l.Set.Name, l.Set.ID)
+}
+
+// fileMedium is a regular file. Space for the end of the volume is allocated ahead of what is written, so that a full file system
+// ends a volume and never spoils one.
+type fileMedium struct {
+	f         *volume.OSFile
+	partial   string // name while it is being written
+	path      string
+	at        int64
+	allocated int64
+	blind     bool // the file system cannot allocate ahead
+}
+
+// allocateStep is how much is allocated at once.
+const allocateStep = 64 << 20
+
+func newFileMedium(partial, path string) (*fileMedium, error) {
+	f, err := volume.CreateFile(partial, volume.FileOptions{Perm: 0o600})
+	if err != nil {
+		return nil, err
+	}
+	return &fileMedium{f: f, partial: partial, path: path}, nil
+}
+
+// Write implements Medium.
+func (m *fileMedium) Write(p []byte) (int, error) {
+	n, err := m.f.WriteAt(p, m.at)
+	m.at += int64(n)
+	return n, err
+}
+
+// ReadAt reads what was written.
+func (m *fileMedium) ReadAt(p []byte, off int64) (int, error) { return m.f.ReadAt(p, off) }
+
+// Reserve implements Medium.
+func (m *fileMedium) Reserve(size int64) (bool, error) {
+	if m.blind || size <= m.allocated {
+		return true, nil
+	}
+	for _, want := range []int64{size + allocateStep, size} {
+		err := m.f.Allocate(want)
+		switch {
+		case err == nil:
+			m.allocated = want
+			return true, nil
+		case errors.Is(err, errors.ErrUnsupported):
+			m.blind = true
+			return true, nil
+		case !EndOfMedium(err):
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// Settled implements Medium.
+func (m *fileMedium) Settled() int64 { return m.at }
+
+// Complete implements Medium.
+func (m *fileMedium) Complete(size int64) error {
+	if err := m.f.Truncate(size); err != nil {
+		return err
+	}
+	if err := m.f.Sync(); err != nil {
+		return err
+	}
+	if err := m.f.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(m.partial, m.path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(m.path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// Abandon implements Medium.
+func (m *fileMedium) Abandon() error { return errors.Join(m.f.Close(), os.Remove(m.partial)) }
+
+// Where implements Medium.
+func (m *fileMedium) Where() string {
+	if abs, err := filepath.Abs(m.path); err == nil {
+		return abs
+	}
+	return m.path
+}

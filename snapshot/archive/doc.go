@@ -1,0 +1,85 @@
+// Package archive writes sets of volumes for another medium, and knows which snapshot is in which set.
+//
+// A set is a stream: which snapshots it holds, all their metadata, then their chunks; it can be written and read in one pass,
+// in bounded memory, without seeking. The stream is cut into volumes, which are volumes as package volume has them (kind 4), so each can be
+// copied, checked and repaired by itself. This comment specifies what is in them beyond that.
+//
+// # Label
+//
+// The fields 10 to 21 of a label say which set a volume is of, what unlocks it, and which volume it is. A set has a bundle of keys of its
+// own (package seal, "Archive sets"): the key of each volume is made from that bundle and the volume's id. Its content key is the store's:
+// IDs of blobs are those of the store, and whoever continues the store cuts and names content alike.
+//
+// # Order
+//
+//	volume 1   label  head  metadata ...  metadata complete  chunks ...
+//	volume n   label  head  [table of volume n-1]  goes on where that ended ...
+//	volume N   label  head  ... chunks  end
+//
+// and in each volume parity, contents table, repeated label and trailer as ever. Metadata are blobs of the kinds 2, 3 and 4, in no order
+// among themselves; every set has all its snapshots need. Frames hold metadata or chunks, never both. A blob may come twice: either
+// is good. Incremental and differential sets hold the chunks that no set they build on carries. Chunks come by the age of the volume of
+// the store and as they lie in it, which is about the order of the trees. Frames of the store of which everything is wanted are sealed
+// again as they were packed, others are packed anew: a set never holds a blob that its snapshots do not reach.
+//
+// # Records
+//
+// Frames of kind 6 (volume.FrameSet) hold records: sealed, one byte of type and tagged fields (store.Fields). Times are nanoseconds since
+// 1970, zigzag. ! marks critical fields. Unknown types are stepped over.
+//
+//	1 head       1! set id  2 name  3 pool  4! level: 1 full, 2 incremental, 3 differential  5 parent  6! number of this volume, from 1
+//	             7 created  8! id of the store  9 average length of chunks  10 snapshots: list of records 1! manifest  2 dataset  3 name
+//	             4 start  5 slot  6 summary  7 tags  8 committed
+//	             11 what it builds on, parent first: list of records 1! set id  2 name  3 level  4 volumes  5 location  6 created
+//	             12 keep until  13 metadata blobs  14 their bytes  15 chunks  16 their bytes, as planned  17 program
+//	             18 parity volumes for each group
+//	2 metadata   1 blobs  2 bytes
+//	  complete
+//	3 table      1! volume id  2! number  3! bytes that are whole frames  4 payload of a contents frame; one record for each part
+//	4 end        1! set id  2 volumes: list of records 1! id  2! number  3 length (absent: the one it stands in)  3 metadata blobs
+//	             4 chunks  5 bytes of both  6 lost: blobs the store could not give  7 finished; if it comes twice, the last one counts
+//
+// # The end of a volume
+//
+// Before a frame is written it is certain, where that can be known, that the frame and the end of the volume fit: below the size that was
+// asked for, on a device, in space that was allocated ahead in a file. Where a medium ends unannounced the volume has no trailer. Frames
+// that are not known to be on the medium come again in the next volume, which has the table of the torn one. A frame is never cut.
+//
+// Behind a trailer there may be zeros, up to a multiple of the block size; on a device, whatever it held before. In a pipe the next
+// label follows.
+//
+// # Parity volumes
+//
+// Volumes 1 to 128 of a set are group 0, the next 128 group 1, and so on. Byte p of parity volume j of M of a group is the sum over n of
+// (byte p of the group's volume n) / ((128+j) xor n) over GF(2^8), polynomial 0x11d (volume.SetCode), where volumes that are not there, and bytes
+// beyond the end of one, are zeros. The bytes of a volume are all of it, trailer included; of one without a trailer those that are whole
+// frames. Parity volumes come after the others, group by group, j ascending, and go on with the numbers. Field 21 of their label is a record:
+//
+//	1! layout: 1  2! 128  3! M  4! j + 1  5! group + 1  6! rows: number (uvarint), id (16 bytes), length (uvarint), BLAKE3-256 of the
+//	bytes, without a key (32 bytes)
+//
+// They hold frames of kind 7 (volume.FrameSetParity), in clear: 8 bytes that say from which position on, and 1 MiB of parity, the last one
+// less; ascending and without gaps up to the length of the longest volume. They have neither head nor end. With volumes of limited size the others are so much
+// shorter that parity volumes fit.
+//
+// While a set is written, what has been added up lies in DIR/SET.sum-GROUP-NUMBER.VOLUME, over all volumes up to that one. The sums with
+// the next volume are written beside them, and the old ones go when the catalogue has the volume.
+//
+// # The catalogue
+//
+// What a store knows of its sets are facts (store.ArchiveSet). A set is entered, as unfinished, before the first byte is written, and again
+// with each complete volume and the list of the chunks in it. These lists are what levels are computed from; prune keeps their pages, and nothing they
+// name, until the set expires.
+//
+//   - Killed while a volume is written: complete volumes are good, the others are not in the catalogue. Resume finds out anew what the set needs,
+//     leaves out what the lists have, and begins with the number of the volume that was not completed. If not all metadata lies in
+//     complete volumes, all of it is written again.
+//   - Killed between a volume and its fact: the volume is written again under another id, over the file of the first.
+//   - A snapshot that is gone when the set is resumed: an error. While a set is written its snapshots are pinned.
+//   - A blob that the store cannot give: it is named, counted in the end, and left out; the lists do not have it, so the next set tries again.
+//
+// # Names
+//
+// In a directory volumes are NAME-0001.snapfs, NAME-0002.snapfs ..., NAME-parity-1.snapfs ..., with .partial behind that while they are written, and
+// NAME.txt is a text for people.
+package archive
