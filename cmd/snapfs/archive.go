@@ -22,7 +22,7 @@ snapshot is in which set, where its volumes are, and how long they are kept.`,
 			"snapfs archive info /media/disk", "snapfs archive restore home --from /media/disk --to /srv/home"),
 		Subcommands: []*cli.Command{
 			p.archiveCreateCommand(), p.archiveSetsCommand(), p.archiveInfoCommand(), p.archiveLsCommand(), p.archiveExplainCommand(),
-			p.archiveMarkCommand(), p.archiveExpireCommand(), p.archiveVerifyCommand(), p.archiveRestoreCommand(), p.archiveImportCommand(),
+			p.archiveMarkCommand(), p.archiveExpireCommand(), p.archiveVerifyCommand(), p.archiveRestoreCommand(), p.archiveRepairCommand(), p.archiveImportCommand(),
 		},
 	}
 }

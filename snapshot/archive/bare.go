@@ -336,6 +336,9 @@ func (b *Bare) readChain(ctx context.Context) error {
 // indexSets indexes all volumes of sets that are not indexed yet; those that are lost are made anew from parity volumes, if there are any.
 func (b *Bare) indexSets(ctx context.Context, sets []*openSet) error {
 	for _, s := range sets {
+		if err := b.replaceLost(ctx, s); err != nil {
+			return err
+		}
 		for _, v := range s.volumes {
 			if err := ctx.Err(); err != nil {
 				return err

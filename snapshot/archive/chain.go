@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"snapfs/store"
+	"snapfs/store/volume"
 )
 
 // checkChain looks whether what was given is enough for the wanted snapshot: sets of which no volume is here are an error if something of
@@ -71,9 +72,9 @@ func (s *openSet) missing(child *Head) (list []uint32) {
 			last = max(last, v.Number)
 		}
 	}
-	if child != nil {
+	if child != nil && s.end == nil {
 		if i := slices.IndexFunc(child.Chain, func(c ChainSet) bool { return c.ID == s.id }); i >= 0 {
-			last = max(last, uint32(child.Chain[i].Volumes))
+			last = max(last, uint32(max(0, child.Chain[i].Volumes-s.parityVolumes(child.Chain[i].Volumes))))
 		}
 	}
 	for n := uint32(1); n <= last; n++ {
@@ -82,4 +83,16 @@ func (s *openSet) missing(child *Head) (list []uint32) {
 		}
 	}
 	return list
+}
+
+// parityVolumes is how many of a set's volumes hold parity, given how many there are.
+func (s *openSet) parityVolumes(all int) int {
+	if s.head == nil || s.head.Parity == 0 {
+		return 0
+	}
+	groups := 1
+	for all-groups*s.head.Parity > groups*volume.SetData {
+		groups++
+	}
+	return groups * s.head.Parity
 }

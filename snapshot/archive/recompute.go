@@ -1,0 +1,312 @@
+package archive
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"snapfs/store/volume"
+)
+
+// ErrTooManyLost: more volumes of a group are lost than there are parity volumes.
+var ErrTooManyLost = errors.New("more volumes are lost than the parity volumes replace")
+
+// lostGroup is what there is of a group of volumes that parity volumes protect together.
+type lostGroup struct {
+	what    *SetParity             // of one of its parity volumes
+	parity  map[int]*Volume        // by number of the row
+	members map[uint32]io.ReaderAt // whole ones, by number of the volume
+}
+
+// groupsOf sorts parity volumes into groups; those whose label cannot be read in full are left out.
+func groupsOf(list []*Volume) (groups []*lostGroup) {
+	for _, v := range list {
+		if !v.Parity() {
+			continue
+		}
+		p, err := ParseSetParity(v.Label.Set.Parity)
+		if err != nil {
+			continue
+		}
+		i := slices.IndexFunc(groups, func(g *lostGroup) bool { return g.what.Group == p.Group })
+		if i < 0 {
+			groups = append(groups, &lostGroup{what: p, parity: map[int]*Volume{}, members: map[uint32]io.ReaderAt{}})
+			i = len(groups) - 1
+		}
+		groups[i].parity[p.Number] = v
+	}
+	slices.SortFunc(groups, func(a, b *lostGroup) int { return cmp.Compare(a.what.Group, b.what.Group) })
+	return groups
+}
+
+// gather looks which members are here and whole: the code would spread what is wrong in one over those it makes anew.
+func (g *lostGroup) gather(ctx context.Context, list []*Volume) error {
+	for _, c := range g.what.Covered {
+		for _, v := range list {
+			if v.ID != c.ID || v.source == nil || v.Size < c.Length || g.members[c.Number] != nil {
+				continue
+			}
+			same, err := matches(ctx, v.source, c)
+			if err != nil {
+				return fmt.Errorf("%s: %w", v, err)
+			}
+			if same {
+				g.members[c.Number] = v.source
+			}
+		}
+	}
+	return nil
+}
+
+// matches reports whether the bytes are those that the parity was made of.
+func matches(ctx context.Context, r io.ReaderAt, c Covered) (bool, error) {
+	d := volume.NewDigest()
+	buf := make([]byte, volume.SetParityFrame)
+	for at := int64(0); at < c.Length; at += int64(len(buf)) {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		b := buf[:min(int64(len(buf)), c.Length-at)]
+		if err := readFull(r, b, at); errors.Is(err, errIO) || errors.Is(err, volume.ErrTorn) {
+			return false, nil
+		} else if err != nil {
+			return false, err
+		}
+		d.Write(b)
+	}
+	return bytes.Equal(d.Sum(nil), c.Digest[:]), nil
+}
+
+// lost are the members that must be made anew, longest last.
+func (g *lostGroup) lost() (list []Covered) {
+	for _, c := range g.what.Covered {
+		if g.members[c.Number] == nil {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// number is a volume's place in its group.
+func (g *lostGroup) number(c Covered) int { return int(c.Number) - 1 - g.what.Group*volume.SetData }
+
+// recompute makes the lost volumes of a group; create opens what each is written to. Memory: a piece of 1 MiB of every volume.
+func (g *lostGroup) recompute(ctx context.Context, create func(Covered) (io.WriterAt, error)) error {
+	lost := g.lost()
+	code, err := volume.NewSetCode(g.what.Volumes)
+	if err != nil {
+		return err
+	}
+	rows := make([]*parityRow, g.what.Volumes)
+	have := 0
+	for j, v := range g.parity {
+		if rows[j], err = openParityRow(v); err != nil {
+			return err
+		}
+		have++
+	}
+	if len(lost) > have {
+		return fmt.Errorf("%w: %d of %d, with %d parity volumes", ErrTooManyLost, len(lost), len(g.what.Covered), have)
+	}
+	out := map[uint32]io.WriterAt{}
+	longest := int64(0)
+	for _, c := range lost {
+		if out[c.Number], err = create(c); err != nil {
+			return err
+		}
+		longest = max(longest, c.Length)
+	}
+	for at := int64(0); at < longest; at += volume.SetParityFrame {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := g.piece(code, rows, lost, out, at, min(volume.SetParityFrame, longest-at)); err != nil {
+			return err
+		}
+	}
+	return g.check(ctx, lost, out)
+}
+
+// piece makes n bytes of the lost volumes.
+func (g *lostGroup) piece(code *volume.SetCode, rows []*parityRow, lost []Covered, out map[uint32]io.WriterAt, at, n int64) error {
+	shards := make([][]byte, volume.SetData+g.what.Volumes)
+	zero := make([]byte, n)
+	for i := range volume.SetData {
+		shards[i] = zero
+	}
+	for _, c := range g.what.Covered {
+		i := g.number(c)
+		if i < 0 || i >= volume.SetData {
+			return fmt.Errorf("volume %d in group %d: %w", c.Number, g.what.Group, ErrRecord)
+		}
+		if shards[i] = nil; g.members[c.Number] == nil {
+			continue
+		}
+		b := make([]byte, n)
+		if part := min(n, c.Length-at); part > 0 {
+			if err := readFull(g.members[c.Number], b[:part], at); err != nil {
+				return err
+			}
+		}
+		shards[i] = b
+	}
+	for j, row := range rows {
+		if row == nil {
+			continue
+		}
+		b := make([]byte, n)
+		if err := row.read(b, at); err == nil {
+			shards[volume.SetData+j] = b
+		} else if !isDamaged(err) {
+			return err
+		}
+	}
+	if err := code.Recompute(shards); err != nil {
+		return fmt.Errorf("%w: %w", ErrTooManyLost, err)
+	}
+	for _, c := range lost {
+		part := min(n, c.Length-at)
+		if part <= 0 {
+			continue
+		}
+		if _, err := out[c.Number].WriteAt(shards[g.number(c)][:part], at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check compares what was made with the digests of what was lost.
+func (g *lostGroup) check(ctx context.Context, lost []Covered, out map[uint32]io.WriterAt) error {
+	for _, c := range lost {
+		same, err := matches(ctx, out[c.Number].(io.ReaderAt), c)
+		if err != nil {
+			return err
+		}
+		if !same {
+			return fmt.Errorf("volume %d was made anew and is not what it was: a parity volume is damaged", c.Number)
+		}
+	}
+	return nil
+}
+
+// parityRow finds the parity of a stretch of the volumes in a parity volume.
+type parityRow struct {
+	v      *Volume
+	frames []parityFrame // by at
+	buf    []byte
+	cached int64 // offset of the frame in buf; -1: none
+}
+
+type parityFrame struct {
+	at, offset int64
+	head       volume.Header
+}
+
+// openParityRow lists the frames of a parity volume.
+func openParityRow(v *Volume) (*parityRow, error) {
+	row := &parityRow{v: v, cached: -1}
+	_, _, err := volume.Scan(v.source, 0, v.Size, v.ID, func(offset int64, h volume.Header) error {
+		var b [8]byte
+		if h.Kind != volume.FrameSetParity || h.Length <= 8 {
+			return nil
+		}
+		if err := readFull(v.source, b[:], offset+volume.HeaderSize); err != nil {
+			return nil
+		}
+		row.frames = append(row.frames, parityFrame{int64(binary.LittleEndian.Uint64(b[:])), offset, h})
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", v, err)
+	}
+	return row, nil
+}
+
+// read fills b with parity from an offset on; behind the last frame are zeros. Errors: volume.ErrTorn where frames are lost.
+func (r *parityRow) read(b []byte, at int64) error {
+	for len(b) > 0 {
+		i := slices.IndexFunc(r.frames, func(f parityFrame) bool { return f.at <= at && at < f.at+int64(f.head.Length)-8 })
+		if i < 0 {
+			return volume.ErrTorn
+		}
+		payload, err := r.frame(r.frames[i])
+		if err != nil {
+			return err
+		}
+		n := copy(b, payload[8+at-r.frames[i].at:])
+		b, at = b[n:], at+int64(n)
+	}
+	return nil
+}
+
+// frame reads a frame of parity.
+func (r *parityRow) frame(f parityFrame) ([]byte, error) {
+	if r.cached == f.offset {
+		return r.buf, nil
+	}
+	r.cached = -1
+	if cap(r.buf) < int(f.head.Length) {
+		r.buf = make([]byte, f.head.Length)
+	}
+	r.buf = r.buf[:f.head.Length]
+	if err := readFull(r.v.source, r.buf, f.offset+volume.HeaderSize); err != nil {
+		return nil, err
+	}
+	if err := f.head.Verify(r.buf); err != nil {
+		return nil, err
+	}
+	r.cached = f.offset
+	return r.buf, nil
+}
+
+// replaceLost makes volumes of a set that are not here anew in scratch, if parity volumes are.
+func (b *Bare) replaceLost(ctx context.Context, s *openSet) error {
+	for _, g := range groupsOf(s.volumes) {
+		if !slices.ContainsFunc(g.what.Covered, func(c Covered) bool { return s.volume(c.ID) == nil }) {
+			continue
+		}
+		if err := g.gather(ctx, s.volumes); err != nil {
+			return err
+		}
+		made := map[uint32]*os.File{}
+		err := g.recompute(ctx, func(c Covered) (io.WriterAt, error) {
+			f, err := scratchFile(b.o.Scratch)
+			made[c.Number] = f
+			return f, err
+		})
+		if err != nil && !errors.Is(err, ErrTooManyLost) {
+			return err
+		}
+		for _, c := range g.lost() {
+			f := made[c.Number]
+			if err != nil || s.volume(c.ID) != nil {
+				if f != nil {
+					_ = f.Close() // scratch
+				}
+				continue
+			}
+			in := &input{name: memberName(s.volumes, c), file: f, size: c.Length}
+			b.inputs = append(b.inputs, in)
+			list, findErr := findVolumes(in, b.o.Scratch)
+			if findErr != nil {
+				return findErr
+			}
+			for _, v := range list {
+				v.set = s
+				s.volumes = append(s.volumes, v)
+				b.o.Note(fmt.Sprintf("%s was made anew from the parity volumes of its set", v))
+			}
+		}
+		if err != nil {
+			b.o.Note(err.Error())
+		}
+	}
+	return nil
+}
