@@ -78,7 +78,7 @@ type MissingError struct {
 }
 
 func (e *MissingError) Error() string {
-	return fmt.Sprintf("blob %s (kind %d) is in no volume of the store", e.ID, e.Kind)
+	return fmt.Sprintf("blob %s (kind %d) is in no volume", e.ID, e.Kind)
 }
 
 // LockedError says who has a lock that was asked for.

@@ -16,6 +16,7 @@ type archiveImportOptions struct {
 	dataset string
 	scratch string
 	secrets secretFlags // of a new store
+	open    archive.OpenOptions
 }
 
 func (p *program) archiveImportCommand() *cli.Command {
@@ -31,9 +32,13 @@ interrupted import goes on when it is run again. What comes through a pipe is ke
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "dataset", Usage: "only snapshots of dataset `D`"},
 			&cli.StringFlag{Name: "scratch", Usage: "`DIR` for what comes through pipes and for healed bytes"},
-		}, newSecretFlags()...),
+		}, append(archiveSecretFlags(), newSecretFlags()...)...),
 		Action: action(1, -1, func(c *cli.Context, args []string) error {
-			return p.runArchiveImport(c.Context, archiveImportOptions{args, c.String("dataset"), c.String("scratch"), readSecretFlags(c, "new-")})
+			o := archiveImportOptions{args, c.String("dataset"), c.String("scratch"), readSecretFlags(c, "new-"), p.bareOptions()}
+			if err := p.withArchiveSecret(c, &o.open); err != nil {
+				return err
+			}
+			return p.runArchiveImport(c.Context, o)
 		}),
 	}
 }
@@ -43,7 +48,7 @@ func (p *program) runArchiveImport(ctx context.Context, o archiveImportOptions) 
 	if err != nil {
 		return err
 	}
-	bo := p.bareOptions()
+	bo := o.open
 	bo.Scratch, bo.All = o.scratch, true
 	b, err := archive.Open(ctx, o.volumes, bo)
 	if err != nil {

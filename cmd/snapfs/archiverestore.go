@@ -11,6 +11,7 @@ import (
 	"snapfs/fs"
 	"snapfs/snapshot"
 	"snapfs/snapshot/archive"
+	"snapfs/store"
 )
 
 type archiveRestoreOptions struct {
@@ -57,6 +58,25 @@ func (p *program) readArchiveRestore(c *cli.Context, args []string) (o archiveRe
 		return o, usagef("archive restore wants --from VOLUME")
 	}
 	return o, nil
+}
+
+// archiveSecretFlags unlock the volumes where the store has another secret.
+func archiveSecretFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "archive-password-file", Usage: "read the password of the volumes from `FILE`; else that of the store is tried"},
+		&cli.StringFlag{Name: "archive-password-command", Usage: "read it from the output of `COMMAND`"},
+		&cli.StringFlag{Name: "archive-key-file", Usage: "unlock the volumes with `FILE`, 32 random bytes"},
+	}
+}
+
+// withArchiveSecret makes o ask for the secret that these options name.
+func (p *program) withArchiveSecret(c *cli.Context, o *archive.OpenOptions) error {
+	f := readSecretFlags(c, "archive-")
+	if err := f.check(); err != nil || !f.any() {
+		return err
+	}
+	o.Unlock = func(ctx context.Context, _ []store.KeySlot) (store.Secret, error) { return p.readSecret(ctx, f) }
+	return nil
 }
 
 // bareOptions are what all commands share that read volumes without a store.

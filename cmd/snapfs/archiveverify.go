@@ -2,17 +2,22 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"snapfs/snapshot/archive"
+	"snapfs/store"
 )
 
 type archiveVerifyOptions struct {
 	volumes []string
 	noKey   bool
 	scratch string
+	open    archive.OpenOptions
 }
 
 func (p *program) archiveVerifyCommand() *cli.Command {
@@ -21,16 +26,20 @@ func (p *program) archiveVerifyCommand() *cli.Command {
 		Description: about(`
 With a password or key every frame is opened, every blob is compared with its name, and each set is checked to be complete.
 Without one (--no-key, which asks for nothing) sums, numbers and labels are checked. VOLUME is a file, a directory of volumes, a
-device, a FIFO or -. Exit code 4: something is damaged or missing.`,
+device, a FIFO or -. Exit code 4: something is damaged or missing. A store that is given notes which sets were found whole or damaged.`,
 			"snapfs archive verify /mnt/usb/archive",
 			"snapfs archive verify --no-key a-0001.snapfs a-0002.snapfs",
 			"dd if=/dev/nst0 bs=1M | snapfs archive verify -"),
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "no-key", Usage: "check without a password what can be checked without"},
 			&cli.StringFlag{Name: "scratch", Usage: "`DIR` for healed bytes, to tell what 'archive repair' would restore"},
-		},
+		}, archiveSecretFlags()...),
 		Action: action(1, -1, func(c *cli.Context, args []string) error {
-			return p.runArchiveVerify(c.Context, archiveVerifyOptions{args, c.Bool("no-key"), c.String("scratch")})
+			o := archiveVerifyOptions{args, c.Bool("no-key"), c.String("scratch"), p.bareOptions()}
+			if err := p.withArchiveSecret(c, &o.open); err != nil {
+				return err
+			}
+			return p.runArchiveVerify(c.Context, o)
 		}),
 	}
 }
@@ -79,7 +88,7 @@ type archiveProgress struct {
 func (p *program) runArchiveVerify(ctx context.Context, o archiveVerifyOptions) error {
 	r := p.newReporter()
 	defer r.clear()
-	co := archive.CheckOptions{OpenOptions: p.bareOptions(), NoKey: o.noKey}
+	co := archive.CheckOptions{OpenOptions: o.open, NoKey: o.noKey}
 	co.Scratch = o.scratch
 	co.Progress = func(g archive.CheckProgress) {
 		r.progress(func() any { return archiveProgress{"progress", g.Bytes, g.Total} }, func() string {
@@ -90,6 +99,9 @@ func (p *program) runArchiveVerify(ctx context.Context, o archiveVerifyOptions) 
 	result, err := archive.Check(ctx, o.volumes, co)
 	r.clear()
 	if err != nil {
+		return err
+	}
+	if err := p.noteVerified(ctx, result); err != nil {
 		return err
 	}
 	return p.printArchiveVerify(result, p.now().Sub(r.started).Seconds(), o.noKey)
@@ -142,6 +154,48 @@ func (p *program) printArchiveVerify(result *archive.CheckResult, seconds float6
 		return &damagedError{incompleteError{result.Findings, count(result.Findings, "finding", "findings")}}
 	}
 	return nil
+}
+
+// noteVerified tells the store, if there is one, which of its sets were found whole, and which damaged.
+func (p *program) noteVerified(ctx context.Context, result *archive.CheckResult) error {
+	if p.global.store == "" || !slices.ContainsFunc(result.Sets, func(s archive.CheckedSet) bool { return s.Whole || s.Damaged }) {
+		return nil
+	}
+	err := p.withStore(ctx, "archive verify", func(st *store.Store) error {
+		sets, err := archiveSets(ctx, st)
+		if err != nil {
+			return err
+		}
+		for _, s := range result.Sets {
+			i := slices.IndexFunc(sets, func(known store.ArchiveSet) bool { return known.ID == s.ID })
+			if i < 0 || !s.Whole && !s.Damaged {
+				continue
+			}
+			if err := st.MarkArchive(ctx, s.ID, p.verifiedMark(&sets[i], s)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, store.ErrNoStore) {
+		p.say("%s: no store is there to note the result in", p.global.store)
+		return nil
+	}
+	return err
+}
+
+// verifiedMark is what is known of a set after a verification.
+func (p *program) verifiedMark(known *store.ArchiveSet, s archive.CheckedSet) store.ArchiveMark {
+	m := store.ArchiveMark{State: known.State, Location: known.Location, Verified: known.Verified, Problem: known.Problem}
+	switch {
+	case !s.Whole:
+		m.State, m.Problem, m.Verified = archive.StateDamaged, "found damaged by archive verify", time.Time{}
+	case m.State == archive.StateDamaged && m.Problem != "": // it has been repaired since
+		m.State, m.Problem, m.Verified = archive.StateOnsite, "", p.now()
+	default:
+		m.Problem, m.Verified = "", p.now()
+	}
+	return m
 }
 
 // setVerdict says in words how a set was found.

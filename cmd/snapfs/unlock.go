@@ -98,24 +98,30 @@ func (p *program) unlock(ctx context.Context, slots []store.KeySlot, what string
 // givenSecret takes what options or environment name.
 func (p *program) givenSecret(ctx context.Context) (s store.Secret, found bool, err error) {
 	for _, f := range []secretFlags{p.global.unlock, p.environmentSecret()} {
-		switch {
-		case f.passwordFile != "":
-			s.Password, err = readPasswordFile(f.passwordFile)
-		case f.passwordCommand != "":
-			s.Password, err = p.passwordFromCommand(ctx, f.passwordCommand)
-		case f.keyFile != "":
-			s.KeyFile, err = readKeyFile(f.keyFile)
-		case f.identityFile != "":
-			s.Identity, err = readSecretFile(f.identityFile)
-		default:
-			continue
+		if f.any() {
+			s, err = p.readSecret(ctx, f)
+			return s, true, err
 		}
-		return s, true, err
 	}
 	if password := p.env.get("SNAPFS_PASSWORD"); password != "" {
 		return store.Secret{Password: []byte(password)}, true, nil
 	}
 	return s, false, nil
+}
+
+// readSecret reads what the first option that is set names.
+func (p *program) readSecret(ctx context.Context, f secretFlags) (s store.Secret, err error) {
+	switch {
+	case f.passwordFile != "":
+		s.Password, err = readPasswordFile(f.passwordFile)
+	case f.passwordCommand != "":
+		s.Password, err = p.passwordFromCommand(ctx, f.passwordCommand)
+	case f.keyFile != "":
+		s.KeyFile, err = readKeyFile(f.keyFile)
+	case f.identityFile != "":
+		s.Identity, err = readSecretFile(f.identityFile)
+	}
+	return s, err
 }
 
 // environmentSecret is the first the environment names.

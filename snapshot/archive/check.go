@@ -47,6 +47,7 @@ type CheckedSet struct {
 	Missing  []uint32 // numbers of volumes that were not
 	Complete bool     // its end was read, and all volumes it names
 	Whole    bool     // and nothing was found in any of them, and all its snapshots need is in it, but for chunks of parents
+	Damaged  bool     // something in it is, beyond what the volumes' own parity restores
 	Parents  bool     // a part of its chunks is in other sets, which were not all given
 }
 
@@ -111,6 +112,7 @@ type checkedSet struct {
 	label    *volume.Label
 	numbers  map[uint32]volume.ID
 	damaged  bool
+	beyond   bool   // what parity heals
 	metadata idList // that is in it
 	chunks   idList
 	needs    idList // metadata
@@ -388,6 +390,7 @@ func (c *checker) finish() (*CheckResult, error) {
 		for _, set := range c.sets {
 			for _, id := range set.numbers {
 				set.damaged = set.damaged || id == f.ID
+				set.beyond = set.beyond || id == f.ID && !f.Heals
 			}
 		}
 		c.report(*f)
@@ -443,6 +446,7 @@ func (c *checker) checkSet(id [16]byte, set *checkedSet) CheckedSet {
 	if s.end == nil {
 		c.report(Finding{Set: r.Name, Offset: -1, What: fmt.Sprintf("the end of set %s was not given: it was never finished, or its last volume is missing or damaged", r.Name)})
 	}
+	r.Damaged = set.beyond
 	r.Whole = r.Complete && !set.damaged && c.holdsAll(s, set, &r)
 	return r
 }

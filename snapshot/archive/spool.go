@@ -254,7 +254,7 @@ func (p *pipeReader) wrongOrder(s *openSet, err error) error {
 	if !errors.As(err, &unknown) {
 		return err
 	}
-	return fmt.Errorf("%w: set %s comes first and does not hold %s: %w", ErrOrder, s.name(), unknown.Ref, err)
+	return fmt.Errorf("%w: set %s comes first and does not hold %s", ErrOrder, s.name(), unknown.Ref)
 }
 
 // blobs keeps a frame if something in it is wanted.
