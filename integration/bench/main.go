@@ -20,6 +20,7 @@ type settings struct {
 	runs  int
 	tools []string
 	keep  bool
+	aged  int
 }
 
 func main() {
@@ -41,6 +42,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&s.runs, "runs", 1, "runs of everything; medians are printed")
 	flag.StringVar(&tools, "tools", "snapfs,restic,borg", "what to compare")
 	flag.BoolVar(&s.keep, "keep", false, "leave the work directory")
+	flag.IntVar(&s.aged, "aged", 0, "rounds of changes, backups and prunes after which a store is compared with a fresh one; nothing else is done then")
 	snapfs := flag.String("snapfs", "bin/snapfs", "the binary to measure")
 	flag.Parse()
 	s.tools = strings.Split(tools, ",")
@@ -64,6 +66,9 @@ func run(ctx context.Context) error {
 	bin, err := filepath.Abs(*snapfs)
 	if err != nil {
 		return err
+	}
+	if s.aged > 0 {
+		return age(ctx, s, bin, s.aged)
 	}
 	return compare(ctx, s, bin)
 }

@@ -62,7 +62,7 @@ func measure(ctx context.Context, s settings, c *corpus, t tool, res *results) e
 		return err
 	}
 	res.bytes("peak memory of the first backup", t.name(), first.peak)
-	res.bytes("store size after the first backup", t.name(), treeSize(repo))
+	res.bytes("store size after the first backup, without parity", t.name(), treeSize(repo)-t.parity(ctx, repo))
 	if _, err := timed("unchanged backup, warm", false, t.backup(repo, c.dir)); err != nil {
 		return err
 	}

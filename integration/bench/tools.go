@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,6 +20,8 @@ type tool interface {
 	restore(dir, source, to string) []string
 	mount(dir, at string) []string
 	env(dir string) []string
+	// parity is how many bytes of a repository are there only to heal others.
+	parity(ctx context.Context, dir string) int64
 	// view finds the newest snapshot's copy of source below the mountpoint.
 	view(at, source string) (string, error)
 }
@@ -50,6 +53,18 @@ func (t snapfsTool) init(ctx context.Context, dir string) error {
 func (t snapfsTool) env(dir string) []string {
 	return []string{"SNAPFS_STORE=" + dir, "SNAPFS_KEY_FILE=" + dir + ".key"}
 }
+func (t snapfsTool) parity(ctx context.Context, dir string) int64 {
+	cmd := exec.CommandContext(ctx, t.bin, "stats", "--json")
+	cmd.Env = append(os.Environ(), t.env(dir)...)
+	out, err := cmd.Output()
+	var stats struct {
+		Parity int64 `json:"parity_bytes"`
+	}
+	if err != nil || json.Unmarshal(out, &stats) != nil {
+		return 0
+	}
+	return stats.Parity
+}
 func (t snapfsTool) backup(_, source string) []string {
 	return []string{t.bin, "backup", "--quiet", "--dataset", "bench", source}
 }
@@ -63,7 +78,8 @@ func (t snapfsTool) view(at, _ string) (string, error) {
 
 type resticTool struct{}
 
-func (resticTool) name() string { return "restic" }
+func (resticTool) name() string                         { return "restic" }
+func (resticTool) parity(context.Context, string) int64 { return 0 }
 func (t resticTool) init(ctx context.Context, dir string) error {
 	_, err := command(ctx, t.env(dir), "restic", "-q", "init")
 	return err
@@ -85,7 +101,8 @@ func (resticTool) view(at, source string) (string, error) {
 
 type borgTool struct{}
 
-func (borgTool) name() string { return "borg" }
+func (borgTool) name() string                         { return "borg" }
+func (borgTool) parity(context.Context, string) int64 { return 0 }
 func (t borgTool) init(ctx context.Context, dir string) error {
 	_, err := command(ctx, t.env(dir), "borg", "init", "-e", "repokey-blake2")
 	return err
