@@ -31,7 +31,7 @@ const (
 	keptParents = 4096
 	keptStreams = 64
 
-	defaultCache = 30 << 20 // Options.Cache
+	defaultCache = 28 << 20 // Options.Cache
 )
 
 // forever is a timeout in seconds: what is in a snapshot never changes, and of what does the kernel is told.

@@ -37,7 +37,7 @@ serves it goes on in the background and writes what goes wrong to $XDG_STATE_HOM
 			&cli.StringFlag{Name: "snapshot", Usage: "show only `SNAP`"},
 			&cli.BoolFlag{Name: "allow-other", Usage: "let other users enter, with the permissions the files have"},
 			&cli.StringFlag{Name: "xattrs", Usage: "`WHEN` to show extended attributes: on, off (faster) or auto", Value: "auto"},
-			&cli.StringFlag{Name: "cache", Usage: "keep so many bytes in memory: `SIZE` (default: 20M)", Value: "20M"},
+			&cli.StringFlag{Name: "cache", Usage: "keep so many bytes in memory: `SIZE` (default: 28M)", Value: "28M"},
 			&cli.StringFlag{Name: "uid", Usage: "show everything as owned by user `U` (a number)"},
 			&cli.StringFlag{Name: "gid", Usage: "show everything as owned by group `G` (a number)"},
 			&cli.StringFlag{Name: "umask", Usage: "take the permissions in `M` (octal) away from everything"},
