@@ -108,7 +108,7 @@ func (how *settings) split(cache int64) {
 }
 
 // minChunkBytes are enough to read one file ahead.
-const minChunkBytes = 8 << 20
+const minChunkBytes = 10 << 20
 
 // settle turns options into settings.
 func settle(o *Options, v *view) (settings, error) {
