@@ -67,6 +67,7 @@ func findVolumes(in *input, scratch string) (list []*Volume, err error) {
 		if v == nil {
 			break
 		}
+		v.named = in.named && !(in.rest && len(list) > 0) // a device may have held others before
 		list = append(list, v)
 		next, isLabel := behind(in, end)
 		if in.rest && !isLabel {
