@@ -18,7 +18,8 @@ func TestLostFramesAreNotForgotten(t *testing.T) {
 	must(t, err)
 	e := engineOf(st)
 	id, unhurt := [16]byte{7}, [16]byte{8}
-	client, other := e.newSessionOf(id, "client", 1), e.newSessionOf(unhurt, "other", 1)
+	client := e.newSessionOf(id, "client", 1)
+	_ = e.newSessionOf(unhurt, "other", 1)
 	data := []byte("what only the client has")
 	blob := volume.Blob{Kind: uint8(KindChunk), ID: st.BlobID(KindChunk, data), Length: uint32(len(data))}
 	pack := volume.NewPacker(volume.LevelFastest).Pack(nil, []volume.Blob{blob}, data)
@@ -43,7 +44,7 @@ func TestLostFramesAreNotForgotten(t *testing.T) {
 	client = e.newSessionOf(id, "client", 1) // its record is gone with it
 	must(t, client.failure())
 	must(t, client.Close())
-	other = e.newSessionOf(unhurt, "other", 1)
+	other := e.newSessionOf(unhurt, "other", 1)
 	must(t, other.failure())
 	must(t, other.Close())
 }
