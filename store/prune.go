@@ -156,6 +156,9 @@ func (p *pruning) run(ctx context.Context, rescue bool) error {
 	defer p.end()
 	err := p.markChain(ctx)
 	if err == nil {
+		err = p.markLists(ctx)
+	}
+	if err == nil {
 		err = p.markAll(ctx)
 	}
 	p.res.Missing = p.marking.missing.Load()
@@ -274,6 +277,33 @@ func (p *pruning) markChain(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	return err
+}
+
+// markLists marks the pages of the lists that archive sets keep, and nothing that is in the lists. A list that cannot be read costs the next
+// set a chunk twice, so it keeps nobody from pruning.
+func (p *pruning) markLists(ctx context.Context) error {
+	p.e.commitMu.Lock()
+	roots := p.e.archiveLists()
+	p.e.commitMu.Unlock()
+	s := p.e.newSession("lists of archive sets")
+	defer s.Close()
+	get, done := p.e.pageReader(s)
+	for _, root := range roots {
+		err := eachIDPage(ctx, root, get, func(id ID) error {
+			places, err := p.e.shortPlaces([]ID{id})
+			if err == nil && places[0].stored != 0 {
+				p.marking.mark.add(places[0])
+			}
+			return err
+		})
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			p.e.log.Warn("list of an archive set cannot be read", "list", root, "err", err)
+		}
+	}
+	return done()
 }
 
 func (p *pruning) walk(ctx context.Context, k *marking, roots []root) error {
