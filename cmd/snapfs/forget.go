@@ -27,11 +27,13 @@ dataset by itself. --keep-daily 7 keeps the newest snapshot of each of the 7 new
 likewise, weeks are ISO weeks. --keep-within counts back from the dataset's newest snapshot. What any rule keeps
 stays, and so does what it would keep if there were only snapshots without errors. Rules never remove the newest
 snapshot of a dataset, one that is held or dated in the future, one tagged suspicious and the last one before that.
-Days begin at midnight of the local time zone, or of --timezone. --dry-run shows what would be removed, what kept,
+Days begin at midnight of the local time zone, or of --timezone. --only-archived keeps what could not be restored from
+archive sets that were verified. --dry-run shows what would be removed, what kept,
 and why.`,
 			"snapfs forget --keep-hourly 24 --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --prune",
 			"snapfs forget --keep-within 30d --keep-tag release --dataset src --dry-run",
 			"snapfs forget 1a2b3c4d etc@2026-11-22_03-15-07",
+			"snapfs forget --keep-within 30d --only-archived --prune",
 			"snapfs forget --dataset old-laptop --all"),
 		Flags: forgetFlags(),
 		Action: action(0, -1, func(c *cli.Context, args []string) error {
@@ -69,6 +71,7 @@ func forgetFlags() []cli.Flag {
 		&cli.StringFlag{Name: "tag", Usage: "only snapshots with tag `T`"},
 		&cli.StringFlag{Name: "timezone", Usage: "time zone `Z` that days begin in, as Europe/Berlin (default: local)"},
 		&cli.BoolFlag{Name: "all", Usage: "all snapshots of the dataset"},
+		&cli.BoolFlag{Name: "only-archived", Usage: "keep what no verified archive set holds"},
 		&cli.BoolFlag{Name: "prune", Usage: "give the space back at once, as 'snapfs prune' does"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "only say what would be done"})
 }
@@ -83,12 +86,14 @@ type forgetOptions struct {
 	zone     *time.Location
 	dryRun   bool
 	prune    bool
+	archived bool // forget only what a verified archive set holds
 }
 
 func (p *program) forgetOptions(c *cli.Context, args []string) (o forgetOptions, err error) {
 	o = forgetOptions{
 		refs: args, all: c.Bool("all"), datasets: c.StringSlice("dataset"), tag: c.String("tag"), zone: p.zone,
 		dryRun: c.Bool("dry-run"), prune: c.Bool("prune"),
+		archived: c.Bool("only-archived"),
 	}
 	if o.rules, err = keepRules(c); err != nil {
 		return o, err
@@ -178,6 +183,11 @@ func (p *program) runForget(ctx context.Context, o forgetOptions) error {
 		if err != nil {
 			return err
 		}
+		if o.archived {
+			if err := keepUnarchived(ctx, st, choices); err != nil {
+				return err
+			}
+		}
 		var ids []store.ID
 		for _, c := range choices {
 			if !c.keep {
@@ -263,6 +273,20 @@ func chooseAll(ctx context.Context, st *store.Store, datasets []string, now time
 		}
 	}
 	return choices, refuseHeld(ctx, st, choices, now)
+}
+
+// keepUnarchived keeps the snapshots that could not be restored from sets all of which were verified.
+func keepUnarchived(ctx context.Context, st *store.Store, choices []forgetChoice) error {
+	sets, err := archiveSets(ctx, st)
+	if err != nil {
+		return err
+	}
+	for i := range choices {
+		if c := &choices[i]; !c.keep && !sets.Verified(c.ID) {
+			c.keep, c.reasons = true, []string{"not in a verified archive set"}
+		}
+	}
+	return nil
 }
 
 // heldError says which snapshots that were to be forgotten are held.

@@ -429,7 +429,7 @@ func (w *setWriter) end(ctx context.Context, lost int64, now time.Time) error {
 		if err := w.finish(ctx); err != nil {
 			return err
 		}
-		if ok && w.now == nil {
+		if ok && w.now == nil && w.before == nil { // else another volume has the table of the torn one
 			return nil
 		}
 	}
