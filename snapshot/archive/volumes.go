@@ -27,6 +27,7 @@ type setWriter struct {
 	now      *currentVolume
 	before   *tornVolume // the volume before has no trailer
 	full     bool        // the last volume ended because its medium was full
+	opened   bool        // a medium, in this run: the first one is there already
 	small    []blob
 	smallLen int
 	written  Counts
@@ -180,7 +181,9 @@ func (w *setWriter) begin(ctx context.Context) error {
 
 // change has the medium changed, if that is needed or wanted.
 func (w *setWriter) change(ctx context.Context, number uint32) error {
-	if number == 1 || !w.o.ChangeAlways && !w.target.Changes() && !w.full {
+	first := !w.opened
+	w.opened = true
+	if first || !w.o.ChangeAlways && !w.target.Changes() && !w.full {
 		return nil
 	}
 	if w.o.Change == nil {
