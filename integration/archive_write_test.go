@@ -1,0 +1,191 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// archiveSource is a store with a snapshot of some MiB that do not compress.
+func archiveSource(t *testing.T, mib int) *world {
+	w := newWorld(t)
+	sh(t, w.dir, `mkdir src && for i in $(seq 200); do echo "file $i" > src/small$i; done
+		for i in $(seq "$1"); do head -c 1048576 /dev/urandom > src/big$i; done`, fmt.Sprint(mib))
+	w.backup(0, "data", w.path("src"))
+	return w
+}
+
+// restoredFrom restores the newest snapshot from volumes and compares it with the source.
+func (w *world) restoredFrom(volumes ...string) {
+	w.t.Helper()
+	args := []string{"archive", "restore", "data", "--to", w.path("restored")}
+	for _, v := range volumes {
+		args = append(args, "--from", v)
+	}
+	w.do(0, args...)
+	sh(w.t, w.dir, `diff -r src restored && rm -r restored`)
+}
+
+// setsByName are the sets that the store knows.
+func (w *world) setsByName() map[string]struct {
+	State   string
+	Volumes []struct{ Where string }
+} {
+	w.t.Helper()
+	var list []struct {
+		Name    string
+		State   string
+		Volumes []struct{ Where string }
+	}
+	if err := json.Unmarshal([]byte(w.do(0, "archive", "sets", "--json").stdout), &list); err != nil {
+		w.t.Fatal(err)
+	}
+	sets := map[string]struct {
+		State   string
+		Volumes []struct{ Where string }
+	}{}
+	for _, s := range list {
+		sets[s.Name] = struct {
+			State   string
+			Volumes []struct{ Where string }
+		}{s.State, s.Volumes}
+	}
+	return sets
+}
+
+// TestKillArchiveCreate kills the writer of a set at moments over its whole run, again and again: what was completed stays as it is, and
+// the set is whole when it has been gone on with to its end.
+func TestKillArchiveCreate(t *testing.T) {
+	w := archiveSource(t, 24)
+	create := func(name, dir, sums string) []string {
+		return []string{"archive", "create", "--to", dir, "--set", name, "--level", "full", "--volume-size", "4M", "--parity-volumes", "1", "--parity-dir", sums}
+	}
+	run := w.runTime(create("first", w.mkdir("first"), w.mkdir("sums"))...)
+	killed, unfinished := 0, 0
+	for try := range kills() / 2 {
+		name := fmt.Sprintf("set%d", try)
+		dir, sums := w.mkdir(name), w.mkdir(name+"-sums")
+		args := create(name, dir, sums)
+		for w.killAt(moment{delay: time.Duration(rand.Int64N(int64(run)))}, args...) {
+			killed++
+			s, known := w.setsByName()[name]
+			if !known {
+				continue // it was not begun yet
+			}
+			unfinished++
+			for _, v := range s.Volumes {
+				w.do(0, "archive", "info", v.Where)
+			}
+			args = []string{"archive", "create", "--to", dir, "--resume", name, "--volume-size", "4M", "--parity-dir", sums}
+			if s.State != "unfinished" {
+				break
+			}
+		}
+		if s := w.setsByName()[name]; s.State != "onsite" {
+			w.do(0, args...)
+		}
+		w.do(0, "archive", "verify", dir)
+		w.restoredFrom(dir)
+		left, _ := filepath.Glob(filepath.Join(dir, "*.partial"))
+		if len(left) > 0 {
+			t.Errorf("left behind: %q", left)
+		}
+		lost, _ := filepath.Glob(filepath.Join(dir, "*-0003.snapfs"))
+		if err := os.Remove(lost[0]); err != nil {
+			t.Fatal(err)
+		}
+		w.do(0, "archive", "repair", dir, "--to", w.mkdir("healed"))
+		sh(t, w.dir, `cp -n "$1"/*.snapfs healed/`, dir)
+		w.restoredFrom(w.path("healed"))
+		sh(t, w.dir, `rm -r healed "$1" "$1-sums"`, dir)
+	}
+	t.Logf("killed %d times in %v, %d times with a set that was begun", killed, run, unfinished)
+}
+
+// TestArchiveFullDisk fills a small disk: the volume on it is complete, and the set goes on on another one.
+func TestArchiveFullDisk(t *testing.T) {
+	needRoot(t)
+	for _, disk := range []struct {
+		name   string
+		attach func(t testing.TB, dir string)
+	}{
+		{"tmpfs", func(t testing.TB, dir string) { attachTmpfs(t, dir, "9M") }},
+		{"ext4", func(t testing.TB, dir string) { attachExt4(t, dir, "12M") }},
+	} {
+		t.Run(disk.name, func(t *testing.T) {
+			w := archiveSource(t, 16)
+			small, large := w.mkdir("small"), w.mkdir("large")
+			disk.attach(t, small)
+			out := w.do(1, "archive", "create", "--to", small, "--set", "one")
+			if !strings.Contains(out.stderr, "the medium is full") {
+				t.Errorf("%s", out.stderr)
+			}
+			info := w.do(0, "archive", "info", filepath.Join(small, "one-0001.snapfs")).stdout
+			if !strings.Contains(info, "complete") {
+				t.Errorf("%s", info)
+			}
+			w.do(0, "archive", "create", "--to", large, "--resume", "one")
+			w.do(0, "archive", "verify", small, large)
+			w.restoredFrom(small, large)
+		})
+	}
+}
+
+// TestArchiveBlockDevices writes a set over two block devices, and refuses to write over anything else.
+func TestArchiveBlockDevices(t *testing.T) {
+	needRoot(t)
+	needTools(t, "losetup")
+	w := archiveSource(t, 12)
+	var devices []string
+	for i := range 2 {
+		image := w.path(fmt.Sprintf("disk%d", i))
+		sh(t, w.dir, `truncate -s 10M "$1"`, image)
+		out, err := exec.Command("losetup", "--find", "--show", image).Output()
+		if err != nil {
+			t.Skipf("no loop device: %v", err)
+		}
+		device := strings.TrimSpace(string(out))
+		t.Cleanup(func() {
+			if err := exec.Command("losetup", "-d", device).Run(); err != nil {
+				t.Error(err)
+			}
+		})
+		devices = append(devices, device)
+	}
+	link := w.path("drive")
+	sh(t, w.dir, `ln -s "$1" "$2"`, devices[0], link)
+	w.do(0, "archive", "create", "--to", link, "--set", "one", "--block", "64K", "--next-volume", "ln -sf "+devices[1]+" "+link)
+	w.do(0, "archive", "verify", devices[0], devices[1])
+	w.restoredFrom(devices...)
+	out := w.do(1, "archive", "create", "--to", devices[0], "--set", "two", "--level", "full", "--overwrite")
+	if !strings.Contains(out.stderr, "volume 1 of set one") {
+		t.Errorf("%s", out.stderr)
+	}
+	sh(t, w.dir, `dd if=/dev/zero of="$1" bs=4096 count=1 conv=notrunc status=none`, devices[0])
+	out = w.do(1, "archive", "create", "--to", devices[0], "--set", "three", "--level", "full", "--overwrite")
+	if !strings.Contains(out.stderr, "holds something already") {
+		t.Errorf("%s", out.stderr)
+	}
+}
+
+// TestArchivePipeCloses: who reads the volumes goes away; that is an error, and the set is unfinished.
+func TestArchivePipeCloses(t *testing.T) {
+	w := archiveSource(t, 8)
+	cmd := w.command("bash", "-c", `set -o pipefail; "$0" archive create --to - --set one 2>errors | head -c 100000 >/dev/null`, snapfs)
+	if err := cmd.Run(); err == nil {
+		t.Error("no error")
+	}
+	errors, err := os.ReadFile(w.path("errors"))
+	if err != nil || !strings.Contains(string(errors), "nobody reads it any more") {
+		t.Errorf("%v %s", err, errors)
+	}
+	if s := w.setsByName()["one"]; s.State != "unfinished" {
+		t.Errorf("the set is %q", s.State)
+	}
+}
