@@ -151,6 +151,9 @@ func (w *setWriter) write(ctx context.Context) (res Result, err error) {
 	if err := w.st.Pin(ctx, ids...); err != nil {
 		return res, err
 	}
+	defer func() {
+		_ = w.st.Unpin(context.WithoutCancel(ctx), ids...) // else they are pinned until the session ends
+	}()
 	p, err := w.plan(ctx, ids)
 	if err != nil {
 		return res, err
