@@ -136,10 +136,6 @@ func TestArchiveLostVolumes(t *testing.T) {
 // TestArchiveRestoreKilled is killed again and again, and run again.
 func TestArchiveRestoreKilled(t *testing.T) {
 	a := newArchived(t, "--volume-size", "2M")
-	var volumes []string
-	for _, set := range a.needs(6) {
-		volumes = append(volumes, a.volumes(set)...)
-	}
 	to := a.path("restored")
 	for i := range 12 {
 		args := []string{"archive", "restore", a.ids[6], "--from", a.out, "--to", to}

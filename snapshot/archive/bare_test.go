@@ -186,3 +186,53 @@ func TestHeadsAreLost(t *testing.T) {
 		t.Errorf("damaged: %v", damaged)
 	}
 }
+
+func TestPipeOfVolumesInWrongOrder(t *testing.T) {
+	w := newWorld(t)
+	_, sets := chained(t, w, 700_000)
+	s := sets[0]
+	if len(s.volumes) < 3 {
+		t.Fatalf("%d volumes", len(s.volumes))
+	}
+	ref := "data@" + w.snapshots[0].Name
+	swapped := func(i, j int) *testSet {
+		c := *s
+		c.volumes = slices.Clone(s.volumes)
+		c.volumes[i], c.volumes[j] = c.volumes[j], c.volumes[i]
+		return &c
+	}
+	if _, err := w.openPipe(ref, pipe(t, swapped(0, 1)), nil); !errors.Is(err, ErrOrder) {
+		t.Errorf("the second first: %v", err)
+	}
+	for what, open := range map[string]func() (*Bare, error){
+		"the last two": func() (*Bare, error) { return w.openPipe(ref, pipe(t, swapped(1, 2)), nil) },
+		"the second first, with scratch": func() (*Bare, error) {
+			return w.openPipe(ref, pipe(t, swapped(0, 1)), func(o *OpenOptions) { o.KeepAll, o.Scratch = true, t.TempDir() })
+		},
+	} {
+		b, err := open()
+		must(t, err)
+		if damaged := w.read(b, w.snapshots[0]); len(damaged) > 0 {
+			t.Errorf("%s: damaged %v", what, damaged)
+		}
+		must(t, b.Close())
+	}
+}
+
+// Damage in a pipe is healed where all that comes can be kept.
+func TestPipeHealsWithScratch(t *testing.T) {
+	w := newWorld(t)
+	_, sets := chained(t, w, 0)
+	data, err := os.ReadFile(sets[0].volumes[0])
+	must(t, err)
+	for _, at := range []int{10, len(data) / 2, len(data) - 10} { // label, a chunk, trailer
+		damaged := bytes.Clone(data)
+		damaged[at] ^= 4
+		b, err := w.openPipe("data@"+w.snapshots[0].Name, bytes.NewReader(damaged), func(o *OpenOptions) { o.KeepAll, o.Scratch = true, t.TempDir() })
+		must(t, err)
+		if damaged := w.read(b, w.snapshots[0]); len(damaged) > 0 {
+			t.Errorf("byte %d: damaged %v", at, damaged)
+		}
+		must(t, b.Close())
+	}
+}

@@ -104,7 +104,6 @@ type checker struct {
 	volume   *Volume
 	set      *checkedSet // of volume; nil: no key
 	raw      []byte
-	last     string
 }
 
 // checkedSet collects what a set holds.

@@ -73,7 +73,6 @@ type pipeReader struct {
 	volume *Volume // nil: of what comes now nothing can be used
 	lost   int64   // bytes that belonged to nothing, and frames that were damaged or missing
 	frames int64
-	torn   string // the volume that has no end, for people
 }
 
 // enough reports whether nothing more is wanted.
@@ -305,15 +304,30 @@ func (p *pipeReader) wantNow(ctx context.Context, s *openSet) error {
 		}
 	}
 	if b.target == nil || !p.metadataHere(s) {
-		return fmt.Errorf("%w: chunks of set %s come before the set that holds the snapshot", ErrOrder, s.name())
+		return fmt.Errorf("%w: %s comes before the volumes that say what is wanted", ErrOrder, p.volume)
 	}
 	return p.want(ctx)
 }
 
-// metadataHere reports whether all metadata of the wanted snapshot has come, now that chunks of set s do.
+// metadataHere reports whether all metadata of the wanted snapshot has come, now that chunks of set s do. Where the record that says so was
+// lost, all volumes up to the present one must have been here.
 func (p *pipeReader) metadataHere(s *openSet) bool {
 	best := p.b.best(p.b.target.ID)
-	return best == s || best.done || slices.ContainsFunc(best.volumes, func(v *Volume) bool { return v.source != nil })
+	if best.done || slices.ContainsFunc(best.volumes, func(v *Volume) bool { return v.source != nil }) {
+		return true
+	}
+	if best != s {
+		return false
+	}
+	if p.volume.Label == nil {
+		return true // nobody can tell
+	}
+	for n := uint32(1); n < p.volume.Label.Set.Sequence; n++ {
+		if !slices.ContainsFunc(s.volumes, func(v *Volume) bool { return v.Label != nil && v.Label.Set.Sequence == n }) {
+			return false
+		}
+	}
+	return true
 }
 
 // want lists the chunks that the snapshot needs and that are not here yet.

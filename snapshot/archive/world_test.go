@@ -34,7 +34,6 @@ type world struct {
 
 	snapshots []HeadSnapshot
 	content   map[store.ID]map[string][]byte // by snapshot: files
-	cheap     seal.NewSlot
 }
 
 type memBlob struct {
@@ -179,7 +178,7 @@ type setOptions struct {
 	parity     int
 }
 
-// setWriterForTests writes one set.
+// plainSetWriter writes one set.
 type plainSetWriter struct {
 	w    *world
 	o    setOptions
