@@ -87,6 +87,18 @@
 //	20 clock confirmed     none: its hold time is the clock, if that is later
 //	21 refused attempt     1 what  2 job of the session  3 when  4 attempts since the fact before of this kind
 //
+// The key of facts about archive sets is the set's id (16 B). The value of 14 is a record
+//
+//	1 name  2 pool  3! level: 1 full, 2 incremental, 3 differential  4! parent (16 B)  5 begun  6 finished (absent: it is not)
+//	7 keep until (absent: for ever)  8 snapshots: list of records 1 manifest ID, 2 dataset, 3 name, 4 start
+//	9! complete volumes: list of records 1! id, 2 number, 3 length, 4 1: parity over the others, 5 1: without trailer, 6! root of
+//	the list of chunks in it, 7 where it was written, 8 digest
+//	10 bytes of plaintext  11 chunks  12 blobs that could not be read  13 expired  14 what package archive needs to go on with it
+//
+// and that of 15: 1 state, 2 location, 3 when it was verified, 4 what was found. Lists of IDs are nodes: a record of 1! level and 2! up to
+// 2048 IDs; on level 0 those of the list in ascending order, above those of the pages of the level below. Prune keeps the pages of the
+// lists that sets have which have not expired, and nothing that is in them.
+//
 // A checkpoint stands for all facts before it: the state after it is what its records say. Each is a key and a value,
 // both with their lengths before them, in the order of keys (n: 4 bytes, big-endian):
 //

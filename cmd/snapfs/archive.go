@@ -86,7 +86,8 @@ func (p *program) archiveExpireCommand() *cli.Command {
 		Name: "expire", Usage: "give up the sets that were kept long enough",
 		Description: about(`
 A set that was made with --keep-for expires when that time is over and no set that is still kept builds on it. Its
-volumes are not touched; 'snapfs archive create --overwrite' may write over them from then on.`,
+volumes are not touched; 'snapfs archive create --overwrite' may write over them from then on. A set that was never
+finished expires when it is marked as retired.`,
 			"snapfs archive expire", "snapfs archive expire --dry-run"),
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "only say what would be done"}},
 		Action: action(0, 0, func(c *cli.Context, _ []string) error {

@@ -148,9 +148,17 @@ func (p *program) archiveLsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "ls", Usage: "list the snapshots in volumes", ArgsUsage: "VOLUME...",
 		Description: about(`
-Needs no store, but what unlocks the set. Every volume of a set says which snapshots the set holds, so any one of them will do.`,
-			"snapfs archive ls /media/disk/default-2026-11-22_03-15-07-full-0001.snapfs", "snapfs archive ls /media/disk"),
-		Action: action(1, -1, func(c *cli.Context, args []string) error { return p.runArchiveLs(c.Context, args) }),
+Needs no store, but what unlocks the set. Every volume of a set says which snapshots the set holds, so any one of them will
+do. -R lists their files as DATASET@NAME:/path; that needs the first volumes of the set, up to the end of its metadata, and
+nothing of what it builds on.`,
+			"snapfs archive ls /media/disk/default-2026-11-22_03-15-07-full-0001.snapfs", "snapfs archive ls -R /media/disk"),
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "R", Usage: "list the files of the snapshots"}, zeroFlag()},
+		Action: action(1, -1, func(c *cli.Context, args []string) error {
+			if c.Bool("R") {
+				return p.runArchiveLsFiles(c.Context, args, c.Bool("0"))
+			}
+			return p.runArchiveLs(c.Context, args)
+		}),
 	}
 }
 

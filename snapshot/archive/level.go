@@ -124,7 +124,7 @@ func (list Sets) Parent(pool string, want Level) (*store.ArchiveSet, volume.SetL
 	return nil, 0, fmt.Errorf("pool %s: %w", pool, ErrNoParent)
 }
 
-// Expiring lists the sets that may go: kept long enough, and needed by no set that is not. Unfinished ones stay.
+// Expiring lists the sets that may go: kept long enough, and needed by no set that is not; and unfinished ones that were retired.
 func (list Sets) Expiring(now time.Time) (gone []*store.ArchiveSet) {
 	needed := map[[16]byte]bool{}
 	over := func(s *store.ArchiveSet) bool {
