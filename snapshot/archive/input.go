@@ -17,6 +17,7 @@ type input struct {
 	named bool      // the caller named it, and did not find it in a directory
 	file  *os.File  // nil: a pipe without one
 	pipe  io.Reader // nil: file can be read anywhere
+	tape  bool      // a character device
 	size  int64     // of what can be read anywhere
 	rest  bool      // behind the volume may lie what a device held before
 }
@@ -106,7 +107,7 @@ func openInput(path string, info os.FileInfo) (*input, error) {
 	in := &input{name: path}
 	mode := info.Mode()
 	if mode&(os.ModeNamedPipe|os.ModeSocket) != 0 || mode&os.ModeCharDevice != 0 {
-		in.pipe = &lazyPipe{path: path}
+		in.pipe, in.tape = &lazyPipe{path: path}, mode&os.ModeCharDevice != 0
 		return in, nil
 	}
 	var err error

@@ -17,7 +17,7 @@ var ErrPipe = errors.New("repair needs files or devices, which can be read more 
 
 // RepairOptions say where repaired volumes go.
 type RepairOptions struct {
-	To      string // directory; nothing in it is overwritten
+	To      string // directory, made if it is missing; nothing in it is overwritten
 	Done    func(Repaired)
 	Working func(name string)
 }
@@ -53,6 +53,9 @@ func Repair(ctx context.Context, args []string, o RepairOptions) (*RepairResult,
 	inputs, err := openInputs(args, nil)
 	defer func() { closeInputs(inputs) }()
 	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.To, 0o777); err != nil {
 		return nil, err
 	}
 	r := &repairer{o: o, result: &RepairResult{}}

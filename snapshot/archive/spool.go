@@ -94,14 +94,36 @@ func (p *pipeReader) read(ctx context.Context, in *input) error {
 			err = p.item(ctx, it)
 		}
 		if errors.Is(err, errEnough) {
-			return nil
+			break
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", in.name, err)
 		}
 	}
-	return nil
+	if p.b.damaged && p.b.everythingKept() {
+		return nil // the rest is read into the copy
+	}
+	return in.drain(ctx)
 }
+
+// drain reads the rest of a pipe: whoever writes it, perhaps a set that is being made, must be able to end. Tapes are left where they are.
+func (in *input) drain(ctx context.Context) error {
+	if in.tape {
+		return nil
+	}
+	buf := make([]byte, streamPiece)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := in.pipe.Read(buf); err != nil {
+			return nil // nothing of it is needed
+		}
+	}
+}
+
+// streamPiece is how much is read at once of what is not looked at.
+const streamPiece = 1 << 20
 
 // errEnough ends the reading of a pipe.
 var errEnough = errors.New("enough was read")
