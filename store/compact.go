@@ -26,8 +26,8 @@ const (
 
 // compactJournal writes a checkpoint when it is due, or with force if there is any fact since the last one, and drops the
 // journals that the checkpoint before this one replaced: so two of them, in different volumes, say what the state is. A chain
-// with facts missing is left alone, so that what was lost or taken away stays visible. Commits go on meanwhile. Callers
-// hold maintenance. In an append-only store s needs admin rights.
+// with facts missing is left alone, so that what was lost or taken away stays visible; keepFacts saves what the index knows of it.
+// Commits go on meanwhile. Callers hold maintenance. In an append-only store s needs admin rights.
 func (e *engine) compactJournal(ctx context.Context, s *localSession, force bool) (CompactReport, error) {
 	var report CompactReport
 	if !e.canDrop(s) {
@@ -38,23 +38,12 @@ func (e *engine) compactJournal(ctx context.Context, s *localSession, force bool
 		return report, nil
 	}
 	defer c.end()
-	if err := e.mayWrite(); err != nil {
-		return report, err
-	}
-	err := c.collect(ctx)
+	err := c.write(ctx)
 	if errors.Is(err, errChainGap) {
 		e.log.Warn("the journal is not compacted", "err", err)
 		return report, nil
 	}
-	for _, step := range []func(context.Context) error{c.writeList, c.checkpoint, c.drop} {
-		if err == nil {
-			err = step(ctx)
-		}
-	}
-	if err != nil {
-		return c.report, fmt.Errorf("journal: %w", err)
-	}
-	return c.report, nil
+	return c.report, err
 }
 
 // errChainGap: facts that the chain has had are not there.
@@ -64,6 +53,7 @@ var errChainGap = errors.New("facts are missing from the chain")
 type compaction struct {
 	e      *engine
 	s      *localSession
+	bridge bool          // although facts are missing
 	own    *localSession // pins the pages it writes
 	report CompactReport
 
@@ -86,6 +76,27 @@ type checkpointBase struct {
 	count uint64 // of the list
 }
 
+// run compacts although no compaction is due.
+func (c *compaction) run(ctx context.Context) error {
+	if !c.begin(true) {
+		return ErrClosed
+	}
+	defer c.end()
+	return c.write(ctx)
+}
+
+func (c *compaction) write(ctx context.Context) error {
+	if err := c.e.mayWrite(); err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context) error{c.collect, c.writeList, c.checkpoint, c.drop} {
+		if err := step(ctx); err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+	}
+	return nil
+}
+
 // begin decides whether a checkpoint is due and notes where the chain is.
 func (c *compaction) begin(force bool) bool {
 	e := c.e
@@ -93,7 +104,7 @@ func (c *compaction) begin(force bool) bool {
 	defer e.commitMu.Unlock()
 	since := e.fold.seq - e.fold.base.seq
 	due := max(leastFacts, uint64(len(e.fold.snapshots)/snapshotsPerFact))
-	if since < due && !(force && since > 1) || e.isClosed() {
+	if since < due && !(force && since > 1) && !c.bridge || e.isClosed() {
 		return false
 	}
 	c.journals, c.last, c.seq, c.base = e.journalsAt(), e.fold.last, e.fold.seq, e.fold.base
@@ -118,7 +129,7 @@ func (c *compaction) collect(ctx context.Context) (err error) {
 	if c.read, facts, err = c.e.readJournals(ctx, c.journals); err != nil {
 		return err
 	}
-	if err := c.whole(facts); err != nil {
+	if err := c.whole(facts); err != nil && !c.bridge {
 		return err
 	}
 	behind := map[ID]bool{}
@@ -132,11 +143,7 @@ func (c *compaction) collect(ctx context.Context) (err error) {
 	if c.old, err = c.base.list.contains(ctx, get, behind); err != nil {
 		return err
 	}
-	for _, f := range facts {
-		if !c.old[f.id] {
-			c.news = append(c.news, f.id)
-		}
-	}
+	c.news = c.bridged(facts)
 	return nil
 }
 

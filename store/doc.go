@@ -213,6 +213,9 @@
 // there until damage is met, then opens the new one. What parity cannot bring back stays as it is and remains recorded. Journals
 // that were healed are folded anew with the others, in the order of the facts. A volume that is missing and lies in the
 // directory under another name gets its name again.
+// Facts that are gone from the journals and that the index still knows (it was made before) are not left to the index alone: a
+// checkpoint says what they came to, before the index is made anew by repair or rebuild. In an append-only store that takes an
+// admin. What the index never knew stays missing in the chain, and visible.
 //
 // When nothing that a snapshot names is lost any more (the copies of a blob in damaged frames are stored elsewhere, by a backup, from
 // source files, or always were), volumes that are still not whole are replaced as prune does it: what they hold moves to new

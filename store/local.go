@@ -281,6 +281,9 @@ func (s *localSession) Rebuild(ctx context.Context, progress func(RebuildProgres
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
+	if _, err := s.e.keepFacts(ctx, s, false); err != nil {
+		return err
+	}
 	return s.e.rebuild(progress)
 }
 

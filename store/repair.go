@@ -29,18 +29,24 @@ func (v *verifier) repair(ctx context.Context) error {
 		return err
 	}
 	v.nameStray(stray)
-	if !v.o.Repair || len(v.hurt)+len(stray) == 0 {
+	if !v.o.Repair {
 		return nil
 	}
-	e := v.e
 	if err := v.progress(func(p *VerifyProgress) { p.Phase = "repair" }); err != nil {
 		return err
 	}
-	again, err := v.repairVolumes(ctx, stray)
-	if err != nil || !again {
+	if err := v.hurtJournals(ctx); err != nil {
 		return err
 	}
-	return e.rebuild(nil) // facts that were lost count again, in their order
+	again, err := v.repairVolumes(ctx, stray)
+	if err != nil {
+		return err
+	}
+	kept, safe, err := v.keepFacts(ctx)
+	if err != nil || !safe || !again && !kept {
+		return err
+	}
+	return v.e.rebuild(nil) // facts that were lost count again, in their order
 }
 
 // repairVolumes mends one after the other and reports whether the index must be made anew: a journal or a lost volume was among
@@ -142,11 +148,13 @@ func (v *verifier) repairVolume(ctx context.Context, id volume.ID) (volume.Kind,
 	if !usable {
 		return 0, errNotBetter
 	}
+	unfolded := e.unfoldedJournal(state)
 	if err := e.healFile(id); errors.Is(err, errNotBetter) {
 		return 0, v.settleRepaired(ctx, id) // somebody else may have mended it meanwhile
 	} else if err != nil {
 		return 0, err
 	}
+	v.unfolded = v.unfolded || unfolded
 	if err := e.replaced(state); err != nil {
 		return 0, err
 	}

@@ -102,6 +102,7 @@ type verifier struct {
 	hurt     []volume.ID // volumes with findings
 	left     []volume.ID // of them, those that are not whole after the repair
 	reindex  bool        // the index was found wrong
+	unfolded bool        // a journal was healed whose facts the index did not know
 	openers  sync.Pool
 	summary  VerifySummary
 }

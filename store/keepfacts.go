@@ -1,0 +1,147 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"snapfs/store/volume"
+)
+
+// keepFacts writes a checkpoint if facts are gone from the journals and the index still knows what they said: the next index made
+// from the journals would not. What the index never knew stays missing, and visible. gaps are those that do not matter any
+// more. In an append-only store it wants a session with admin rights: errAppendOnly. Without cutOff nothing is done if the newest
+// facts are gone: the volumes may have been put back from an older copy.
+func (e *engine) keepFacts(ctx context.Context, s *localSession, cutOff bool) (gaps []ChainFinding, err error) {
+	e.maintenance.Lock()
+	defer e.maintenance.Unlock()
+	more, cut, err := e.knowsMore(ctx)
+	if err != nil || !more || cut && !cutOff {
+		return nil, err
+	}
+	if !e.canDrop(s) {
+		return nil, fmt.Errorf("facts are gone from the journals and only the index knows them: %w", errAppendOnly)
+	}
+	if gaps, err = e.checkChain(ctx, ID{}); err != nil {
+		return nil, err
+	}
+	c := &compaction{e: e, s: s, bridge: true}
+	if err := c.run(ctx); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(gaps, func(g ChainFinding) bool {
+		return g.Problem != ChainMissing && g.Problem != ChainCutOff
+	}), nil
+}
+
+// keepFacts does it for a repair. safe: nothing is lost if the index is made anew.
+func (v *verifier) keepFacts(ctx context.Context) (kept, safe bool, err error) {
+	if v.unfolded {
+		return false, true, nil // the index would not do them justice
+	}
+	gaps, err := v.e.keepFacts(ctx, v.session, true)
+	if errors.Is(err, errAppendOnly) {
+		v.e.log.Warn("not all is mended", "err", err)
+		return false, false, nil
+	}
+	for _, g := range gaps {
+		v.add(Finding{
+			Problem: ProblemFacts, Volume: g.Volume, Offset: g.Offset, Healed: true,
+			Text: g.Text + "; the index knew what they said, and a checkpoint says it now",
+		})
+	}
+	return len(gaps) > 0, err == nil, err
+}
+
+// hurtJournals adds the journals that cannot be read in full, whether their frames were to be read or not: what parity brings back
+// need not be written anew.
+func (v *verifier) hurtJournals(ctx context.Context) error {
+	e := v.e
+	e.commitMu.Lock()
+	list := e.journalsAt()
+	e.commitMu.Unlock()
+	read, _, err := e.readJournals(ctx, list)
+	for _, j := range read {
+		if j.harmed && !slices.Contains(v.hurt, j.id) {
+			v.hurt = append(v.hurt, j.id)
+		}
+	}
+	return err
+}
+
+// knowsMore reports whether the chain in the journals has a gap and what the index adds up to is not what the journals do.
+// cut: the newest fact is gone.
+func (e *engine) knowsMore(ctx context.Context) (more, cut bool, err error) {
+	e.commitMu.Lock()
+	c := &compaction{e: e, journals: e.journalsAt(), last: e.fold.last, seq: e.fold.seq, base: e.fold.base}
+	known := e.fold.all()
+	e.commitMu.Unlock()
+	_, facts, err := e.readJournals(ctx, c.journals)
+	if err != nil {
+		return false, false, err
+	}
+	if err := c.whole(facts); !errors.Is(err, errChainGap) {
+		return false, false, err
+	}
+	said, err := e.foldOf(facts)
+	if err != nil {
+		return false, false, err
+	}
+	cut = !slices.ContainsFunc(facts, func(f journalFact) bool { return f.id == c.last })
+	delete(known, string(chainKey))
+	delete(said, string(chainKey))
+	return !maps.EqualFunc(known, said, bytes.Equal), cut, nil
+}
+
+// foldOf is what facts add up to.
+func (e *engine) foldOf(facts []journalFact) (map[string][]byte, error) {
+	f := newFold()
+	f.admin, f.fresh = e.bundle.AppendOnly(), true
+	list := make([]lateFact, len(facts))
+	for i := range facts {
+		list[i] = lateFact{facts[i].Fact, facts[i].id}
+	}
+	err := f.begin(list)
+	for _, fact := range list {
+		switch {
+		case err != nil:
+			return nil, err
+		case fact.id == f.last || fact.Seq < f.base.seq:
+		case fact.Kind == FactCheckpoint && fact.Prev != f.last && f.seq > 0:
+			err = f.unite(fact)
+		default:
+			err = f.apply(fact.Fact, fact.id)
+		}
+	}
+	return f.all(), err
+}
+
+// bridged adds to facts, which are in the order of the chain, the IDs of those that are missing and that others name,
+// where there is a gap.
+func (c *compaction) bridged(facts []journalFact) (ids []ID) {
+	there := make(map[ID]bool, len(facts))
+	for _, f := range facts {
+		there[f.id] = true
+	}
+	for _, f := range facts {
+		if c.bridge && f.Seq > max(c.base.seq, 1) && !there[f.Prev] {
+			ids = append(ids, f.Prev)
+			there[f.Prev] = true
+		}
+		ids = append(ids, f.id)
+	}
+	if c.bridge && !there[c.last] {
+		ids = append(ids, c.last)
+	}
+	return slices.DeleteFunc(ids, func(id ID) bool { return c.old[id] })
+}
+
+// unfoldedJournal reports whether the index lacks facts of a journal, which was damaged when it was read.
+func (e *engine) unfoldedJournal(state *volumeState) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return state.kind == volume.Journal && state.harmed > 0
+}
