@@ -162,6 +162,9 @@ func (w *setWriter) write(ctx context.Context) (res Result, err error) {
 	if err := w.openParity(); err != nil {
 		return res, err
 	}
+	if err := w.target.Check(Slot{Name: w.set.Name, Number: uint32(len(w.set.Volumes)) + 1}); err != nil && !w.state.ended {
+		return res, err
+	}
 	if err := w.save(ctx); err != nil { // from here on the set is known, as unfinished
 		return res, err
 	}

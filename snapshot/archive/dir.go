@@ -16,9 +16,8 @@ type Permit func(volume.Label) error
 
 // dirTarget writes volumes as files of a directory.
 type dirTarget struct {
-	dir     string
-	permit  Permit
-	changes bool
+	dir    string
+	permit Permit
 }
 
 // NewDirectory returns the target that puts volumes into a directory, which must be there.
@@ -31,6 +30,11 @@ func NewDirectory(dir string, permit Permit) (Target, error) {
 		return nil, fmt.Errorf("%s: %w: not a directory", dir, ErrTarget)
 	}
 	return &dirTarget{dir: dir, permit: permit}, nil
+}
+
+// Check implements Target.
+func (d *dirTarget) Check(v Slot) error {
+	return inTheWay(filepath.Join(d.dir, v.FileName()), d.permit)
 }
 
 // Open implements Target.
@@ -69,6 +73,17 @@ func writeSheet(path, text string) error {
 
 // makeRoom removes an expired volume that has the name of a new one. Anything else there is refused.
 func makeRoom(path string, permit Permit) error {
+	if err := inTheWay(path, permit); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// inTheWay looks at what has the name of a new volume, if anything has it.
+func inTheWay(path string, permit Permit) error {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -77,10 +92,7 @@ func makeRoom(path string, permit Permit) error {
 		return err
 	}
 	defer f.Close()
-	if err := mayOverwrite(f, path, permit); err != nil {
-		return err
-	}
-	return os.Remove(path)
+	return mayOverwrite(f, path, permit)
 }
 
 // mayOverwrite looks at what is in the way. Errors: ErrVolumeExists, ErrNotEmpty.

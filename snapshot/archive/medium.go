@@ -12,6 +12,8 @@ import (
 type Target interface {
 	// Open makes ready for a volume. Errors: ErrVolumeExists, ErrNotEmpty, ErrTarget.
 	Open(ctx context.Context, v Slot) (Medium, error)
+	// Check says beforehand what Open would refuse.
+	Check(v Slot) error
 	// Changes reports whether the medium must be changed by hand between volumes.
 	Changes() bool
 	// Sheet writes the text about the set where people find it with the volumes, and says where that is; "" if there is no such place.

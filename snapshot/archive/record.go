@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"time"
@@ -328,8 +327,3 @@ func putTime(w *store.Fields, tag store.Tag, t time.Time) {
 }
 
 func timeOf(r *store.FieldReader) time.Time { return time.Unix(0, r.Int()).UTC() }
-
-// appendRow appends a volume's number and id.
-func appendRow(b []byte, number uint32, id volume.ID) []byte {
-	return append(binary.AppendUvarint(b, uint64(number)), id[:]...)
-}

@@ -60,6 +60,9 @@ type streamTarget struct {
 	closer io.Closer
 }
 
+// Check implements Target.
+func (s *streamTarget) Check(Slot) error { return nil }
+
 // Open implements Target.
 func (s *streamTarget) Open(context.Context, Slot) (Medium, error) {
 	return &blockMedium{w: s.w, where: s.where, block: s.block}, nil
@@ -94,6 +97,9 @@ func newFileTarget(path string, o TargetOptions) (Target, error) {
 	}
 	return &fileTarget{path, o.Permit}, nil
 }
+
+// Check implements Target.
+func (t *fileTarget) Check(Slot) error { return inTheWay(t.path, t.permit) }
 
 // Open implements Target.
 func (t *fileTarget) Open(context.Context, Slot) (Medium, error) {
@@ -132,6 +138,19 @@ func newDeviceTarget(path string, character bool, o TargetOptions) (Target, erro
 		o.Block = tapeBlock
 	}
 	return &deviceTarget{path, character, o.Block, o.Permit}, nil
+}
+
+// Check implements Target.
+func (t *deviceTarget) Check(Slot) error {
+	if t.character {
+		return nil
+	}
+	f, err := os.Open(t.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return t.mayWrite(f)
 }
 
 // Open implements Target.
