@@ -118,4 +118,11 @@
 // 3.8 GB of /usr/lib, two shared cores, cold: restored from the store in 22.9 and 26.5 s, from a set in a directory in 21.7 and 24.4 s, out of a pipe in
 // 24.2 s; verified in 10.9 s with the key and 1.1 s without; imported into a new store in 24 s, with other keys in 38 s. Peak memory 210 MB restoring,
 // 155 MB verifying, 360 MB importing.
+//
+// Writing, on the same machine, /usr/lib again, 1.4 GiB in the store: a full set from a cold cache into a directory on the same disk 2.9 s
+// (530 MB/s; cp of the store's volumes 2.3 s), to a pipe that is thrown away 1.9 s (800 MB/s), an incremental one with nothing new 0.33 s
+// and 5 MB of metadata. With 6 % parity it is 3.1 % larger than the store with its 3 %; label, tables and records take less than 0.1 %. Two parity
+// volumes over volumes of 200 MB: 14 s, as every volume reads and writes the sums. Peak memory 190 MB with the store's own; the planner
+// keeps 16 MiB for each of three sorters, which spill, and some 50 bytes for each node. TestSchedule over 7 years: 2,555 sets, 96 left at the
+// end, 31 snapshots online.
 package archive
