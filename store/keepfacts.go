@@ -14,13 +14,16 @@ import (
 // keepFacts writes a checkpoint if facts are gone from the journals and the index still knows what they said: the next index made
 // from the journals would not. What the index never knew stays missing, and visible. gaps are those that do not matter any
 // more. In an append-only store it wants a session with admin rights: errAppendOnly. Without cutOff nothing is done if the newest
-// facts are gone: the volumes may have been put back from an older copy.
+// facts are gone, as when the volumes were put back from an older copy: errCutOff.
 func (e *engine) keepFacts(ctx context.Context, s *localSession, cutOff bool) (gaps []ChainFinding, err error) {
 	e.maintenance.Lock()
 	defer e.maintenance.Unlock()
 	more, cut, err := e.knowsMore(ctx)
-	if err != nil || !more || cut && !cutOff {
+	switch {
+	case err != nil || !more:
 		return nil, err
+	case cut && !cutOff:
+		return nil, errCutOff
 	}
 	if !e.canDrop(s) {
 		return nil, fmt.Errorf("facts are gone from the journals and only the index knows them: %w", errAppendOnly)
@@ -37,13 +40,18 @@ func (e *engine) keepFacts(ctx context.Context, s *localSession, cutOff bool) (g
 	}), nil
 }
 
-// keepFacts does it for a repair. safe: nothing is lost if the index is made anew.
+// errCutOff: to go on from the older state takes a rebuild that somebody asked for.
+var errCutOff = errors.New("the newest facts are gone from the journals")
+
+// keepFacts does it for a repair. If volumes are gone as well as the newest facts, it is for people to say whether the store was
+// put back on purpose. safe: nothing is lost if the index is made anew.
 func (v *verifier) keepFacts(ctx context.Context) (kept, safe bool, err error) {
 	if v.unfolded {
 		return false, true, nil // the index would not do them justice
 	}
-	gaps, err := v.e.keepFacts(ctx, v.session, true)
-	if errors.Is(err, errAppendOnly) {
+	lacking := slices.ContainsFunc(v.findings, func(f Finding) bool { return f.Problem == ProblemMissing && !f.Healed })
+	gaps, err := v.e.keepFacts(ctx, v.session, !lacking)
+	if errors.Is(err, errAppendOnly) || errors.Is(err, errCutOff) {
 		v.e.log.Warn("not all is mended", "err", err)
 		return false, false, nil
 	}

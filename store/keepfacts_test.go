@@ -83,3 +83,29 @@ func TestFactsThatNobodyKnows(t *testing.T) {
 		t.Errorf("found %v, want %v", p, ChainMissing)
 	}
 }
+
+// TestRolledBackVolumesAreNotKept: if the volumes were put back from an older copy, a repair does not hold on to snapshots that are
+// gone with them, and a rebuild goes on from what is there.
+func TestRolledBackVolumesAreNotKept(t *testing.T) {
+	dir, _, _ := chainStore(t, false)
+	older := t.TempDir()
+	copyVolumes(t, volumesDir(dir), older)
+	st := openStore(t, dir)
+	want := lasting(t, st)
+	putAll(t, st, "d", "newer", blobs(99, 20))
+	closeStore(t, st)
+	must(t, os.RemoveAll(volumesDir(dir)))
+	copyVolumes(t, older, volumesDir(dir))
+	st = openStore(t, dir)
+	_, err := st.Verify(t.Context(), VerifyOptions{Repair: true}, func(VerifyEvent) error { return nil })
+	must(t, err)
+	if got := lasting(t, st); len(got.Snapshots) != len(want.Snapshots)+1 {
+		t.Errorf("%d snapshots after the repair, want that of the index still to be shown", len(got.Snapshots))
+	}
+	must(t, st.Rebuild(t.Context(), nil))
+	checkLasting(t, "rebuilt", st, want)
+	closeStore(t, st)
+	if p := chainProblems(t, dir, ID{}); len(p) > 0 {
+		t.Errorf("the chain is not whole: %v", p)
+	}
+}

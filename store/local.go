@@ -281,7 +281,7 @@ func (s *localSession) Rebuild(ctx context.Context, progress func(RebuildProgres
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	if _, err := s.e.keepFacts(ctx, s, false); err != nil {
+	if _, err := s.e.keepFacts(ctx, s, false); err != nil && !errors.Is(err, errCutOff) {
 		return err
 	}
 	return s.e.rebuild(progress)
