@@ -356,13 +356,8 @@ func (e *engine) deleteRecords(keys [][]byte) {
 // damagedBlobs are those in damaged frames, in volumes that are missing or cut short, or in none, that have not been
 // stored anew.
 func (e *engine) damagedBlobs() ([]ID, error) {
-	suspects := map[ID]struct{}{}
 	e.mu.Lock()
-	for _, ids := range e.damage.frames {
-		for _, id := range ids {
-			suspects[id] = struct{}{}
-		}
-	}
+	suspects := e.damage.inFrames()
 	maps.Copy(suspects, e.damage.lost)
 	void := e.voidVolumes()
 	e.mu.Unlock()
@@ -378,6 +373,36 @@ func (e *engine) damagedBlobs() ([]ID, error) {
 		}
 	}
 	return e.stillDamaged(slices.Collect(maps.Keys(suspects)))
+}
+
+// damagedInFrames is the part of damagedBlobs that lies in volumes which are there.
+func (e *engine) damagedInFrames() ([]ID, error) {
+	e.mu.Lock()
+	suspects := e.damage.inFrames()
+	e.mu.Unlock()
+	return e.stillDamaged(slices.Collect(maps.Keys(suspects)))
+}
+
+func (d damage) inFrames() map[ID]struct{} {
+	ids := map[ID]struct{}{}
+	for _, list := range d.frames {
+		for _, id := range list {
+			ids[id] = struct{}{}
+		}
+	}
+	return ids
+}
+
+// forgetLost forgets which blobs are in no volume, as nothing names any of them.
+func (e *engine) forgetLost() {
+	var keys [][]byte
+	e.mu.Lock()
+	for id := range e.damage.lost {
+		keys = append(keys, lostKey(id))
+	}
+	clear(e.damage.lost)
+	e.mu.Unlock()
+	e.deleteRecords(keys)
 }
 
 // voidVolumes are those with entries in the index that are not there as they should be, as they were at the time, by

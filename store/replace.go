@@ -16,7 +16,8 @@ func (v *verifier) replace(ctx context.Context) error {
 		return nil
 	}
 	e := v.e
-	if lost, err := e.damagedBlobs(); err != nil || len(lost) > 0 {
+	e.forgetLost()
+	if lost, err := e.damagedInFrames(); err != nil || len(lost) > 0 { // what is in no volume has no finding: nothing names it
 		return err
 	}
 	if !e.canDrop(v.session) {
@@ -90,6 +91,9 @@ func (v *verifier) replacedBy(id volume.ID, gone bool, err error) {
 	}
 	for i := range v.findings {
 		if f := &v.findings[i]; f.Volume == id && (f.Problem != ProblemIndex) {
+			if gone && f.Problem == ProblemMissing {
+				text = "; nothing needs it any more"
+			}
 			f.Text += text
 			f.Healed = f.Healed || gone && err == nil
 		}
