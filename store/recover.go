@@ -177,8 +177,8 @@ func (e *engine) indexVolume(x *index, v *volumeState, news *found) error {
 	return nil
 }
 
-// errForeign: a volume of another store lies in the directory.
-var errForeign = errors.New("belongs to another store")
+// errForeign: a volume of another store lies in the directory, or one under the name of another.
+var errForeign = errors.New("is not what its name says")
 
 func (e *engine) readLabel(file volume.File, v *volumeState) error {
 	label, err := readLabel(file, v.size)
@@ -186,7 +186,7 @@ func (e *engine) readLabel(file volume.File, v *volumeState) error {
 		return err
 	}
 	if label.Store != e.storeID {
-		return fmt.Errorf("%w: %x", errForeign, label.Store)
+		return fmt.Errorf("%w: it belongs to store %x", errForeign, label.Store)
 	}
 	if label.Volume != v.id {
 		return fmt.Errorf("%w: it is volume %s under another name", errForeign, label.Volume)
