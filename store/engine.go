@@ -244,10 +244,10 @@ func (e *engine) failed(v *openVolume, users map[*localSession]struct{}, cause e
 	if closeErr := v.w.Close(); closeErr != nil {
 		e.log.Warn("volume not cut back", "volume", v.id, "err", closeErr)
 	}
-	if e.takeOut(v, v.w.Synced()) {
+	first, users := e.takeOut(v, v.w.Synced(), err)
+	if first {
 		e.log.Error("volume closed after a failed write", "volume", v.id, "err", cause)
 	}
-	_, users, _ = v.cut(true) // those that were told of a pending blob until now
 	e.failAll(v, users, err)
 	return err
 }
@@ -255,8 +255,10 @@ func (e *engine) failed(v *openVolume, users map[*localSession]struct{}, cause e
 // failAll makes sessions fail that rely on frames of a volume which are lost. The index tells the next holder: should this one
 // end before a session's client hears of it, the client would go on there as if nothing had happened.
 func (e *engine) failAll(v *openVolume, sessions map[*localSession]struct{}, err error) {
-	for s := range sessions {
+	for s := range sessions { // at once, before anything that takes time: they may be about to commit
 		s.fail(err)
+	}
+	for s := range sessions {
 		e.mu.Lock()
 		bits := s.pins.noted[v.id] | pinLost
 		s.pins.noted[v.id] = bits
@@ -267,10 +269,17 @@ func (e *engine) failAll(v *openVolume, sessions map[*localSession]struct{}, err
 	}
 }
 
-// takeOut forgets what a failed volume held beyond its synced length; false if that was done before.
-func (e *engine) takeOut(v *openVolume, synced int64) bool {
+// takeOut forgets what a failed volume held beyond its synced length; first is false if that was done before. Who was told of
+// any of it until now fails before anybody can find the volume gone and commit; it returns those sessions.
+func (e *engine) takeOut(v *openVolume, synced int64, err error) (first bool, told map[*localSession]struct{}) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	v.mu.Lock()
+	told, v.users = v.users, map[*localSession]struct{}{}
+	v.mu.Unlock()
+	for s := range told {
+		s.fail(err)
+	}
 	if e.current[v.kind] == v {
 		delete(e.current, v.kind)
 	}
@@ -283,7 +292,7 @@ func (e *engine) takeOut(v *openVolume, synced int64) bool {
 			delete(e.pending, id)
 		}
 	}
-	return e.noteClosed(v)
+	return e.noteClosed(v), told
 }
 
 // noteClosed makes the next commit name a volume that takes no more frames; false if it was noted before. Needs mu.
@@ -316,7 +325,7 @@ func (e *engine) syncVolumes() error {
 }
 
 func (e *engine) syncVolume(v *openVolume) error {
-	if v.w.Synced() == v.w.Size() {
+	if v.w.Synced() == v.w.Size() && v.w.Err() == nil { // one that failed has been cut back, and whoever relied on more is about to fail
 		return nil
 	}
 	v.mu.Lock()
