@@ -259,7 +259,8 @@ func checkRepair(t *testing.T, dir string, ids []ID, data [][]byte) bool {
 	_, before := verified(t, st.session, VerifyOptions{Data: true})
 	sum, findings := verified(t, st.session, VerifyOptions{Data: true, Repair: true})
 	after, left := verified(t, st.session, VerifyOptions{Data: true})
-	if after.Findings-after.Healed != sum.Findings-sum.Healed || lostBlobs(left) > lostBlobs(before) {
+	// Fewer may be left: a journal whose facts a checkpoint repeats need not have its end any more.
+	if after.Findings-after.Healed > sum.Findings-sum.Healed || lostBlobs(left) > lostBlobs(before) {
 		t.Errorf("before %+v\nrepair %+v\nafter %+v", before, findings, left)
 	}
 	if len(left) > 0 {
