@@ -335,21 +335,8 @@ func (e *engine) forgetDamage(gone func(frameKey) bool) {
 
 // deleteRecords removes keys from the index. What stays because of an error is looked at again when it is read.
 func (e *engine) deleteRecords(keys [][]byte) {
-	e.indexMu.RLock()
-	defer e.indexMu.RUnlock()
-	for part := range slices.Chunk(keys, foldTxnLimit) {
-		err := e.idx.write(func(_ func(key, value []byte) error, del func([]byte) error) error {
-			for _, key := range part {
-				if err := del(key); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			e.log.Warn("record of damage not removed from the index", "err", err)
-			return
-		}
+	if err := e.deleteKeys(keys); err != nil {
+		e.log.Warn("record of damage not removed from the index", "err", err)
 	}
 }
 

@@ -293,29 +293,15 @@ func (w *walker) follow() error {
 
 // shortPlaces finds blobs; those that no volume holds have a zero place.
 func (e *engine) shortPlaces(ids []ID) ([]shortPlace, error) {
-	places := make([]shortPlace, len(ids))
-	var ask []int
-	e.mu.Lock()
-	for i, id := range ids {
-		if p, ok := e.pending[id]; ok {
-			places[i] = p.place
-		} else {
-			ask = append(ask, i)
-		}
-	}
-	e.mu.Unlock()
-	if len(ask) == 0 {
-		return places, nil
-	}
-	found, err := e.indexed(ids, ask)
+	places, err := e.lookUpShort(ids)
 	if err != nil {
 		return nil, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for n, i := range ask {
-		if v := e.volumes.byNumber[found[n].volume]; found[n].stored != 0 && v.live(found[n]) {
-			places[i] = found[n]
+	for i, p := range places {
+		if p.stored != 0 && !e.volumes.byNumber[p.volume].live(p) {
+			places[i] = shortPlace{}
 		}
 	}
 	return places, nil

@@ -156,6 +156,13 @@ func (e *engine) forgetKeys(keys [][]byte) {
 	if len(keys) == 0 || e.enoughIndexSpace() != nil {
 		return
 	}
+	if err := e.deleteKeys(keys); err != nil {
+		e.log.Warn("sessions not brought up to date in the index", "err", err)
+	}
+}
+
+// deleteKeys removes keys from the index, as many at a time as a transaction takes.
+func (e *engine) deleteKeys(keys [][]byte) error {
 	e.indexMu.RLock()
 	defer e.indexMu.RUnlock()
 	for part := range slices.Chunk(keys, foldTxnLimit) {
@@ -168,10 +175,10 @@ func (e *engine) forgetKeys(keys [][]byte) {
 			return nil
 		})
 		if err != nil {
-			e.log.Warn("sessions not brought up to date in the index", "err", err)
-			return
+			return err
 		}
 	}
+	return nil
 }
 
 // notePins records what a session pins since it was last asked. Without the record it is safe as long as this holder lives.

@@ -21,13 +21,17 @@ func (e *engine) lookUpShort(ids []ID) ([]shortPlace, error) {
 		}
 	}
 	e.mu.Unlock()
-	found, err := e.indexed(ids, ask)
-	for n, i := range ask {
-		if err == nil {
-			places[i] = found[n]
-		}
+	if len(ask) == 0 {
+		return places, nil
 	}
-	return places, err
+	found, err := e.indexed(ids, ask)
+	if err != nil {
+		return nil, err
+	}
+	for n, i := range ask {
+		places[i] = found[n]
+	}
+	return places, nil
 }
 
 // indexBatch is how many blobs are looked up at once.
