@@ -128,6 +128,7 @@ func (p *program) runBackup(ctx context.Context, o backupOptions) error {
 	}
 	limitMemory(backupMemory)
 	collectEarly(backupGC)
+	o.Workers = overlapCalls()
 	return p.withStore(ctx, "backup of "+dataset, func(st *store.Store) error {
 		r := p.newReporter()
 		defer r.clear()

@@ -268,12 +268,12 @@ func TestUnreadable(t *testing.T) {
 func TestStoreFails(t *testing.T) {
 	root := t.TempDir()
 	files := map[string]string{"big": strings.Repeat("0123456789", 3<<20)}
-	for i := range 200 {
+	for i := range 3000 {
 		files[fmt.Sprintf("d%d/f%d", i%7, i)] = fmt.Sprint(i)
 	}
 	write(t, root, files)
 	fds := openFDs(t)
-	for _, at := range []int{1, 2, 5, 100, 200, 260} {
+	for _, at := range []int{1, 2, 5, 100, 200, 260, 1500} {
 		repo := newFakeRepo(t)
 		repo.failAt = at
 		if _, err := repo.try(t, Options{Paths: []string{root}}); !errors.Is(err, store.ErrNoSpace) {

@@ -24,8 +24,9 @@
 // Files below 16 MiB go to the workers in batches of neighbours; each worker has a Writer of its own, so that what
 // lies together in the tree lies together in the store. A larger file is read by one reader into recycled blocks and cut
 // there, and its chunks are spread over all workers. Files up to the cutter's minimum are one blob, read by one call.
-// The next files of a batch are opened ahead and fetched by the kernel meanwhile (a third of the time of a cold first backup).
-// Pages of large files that were not in the page cache before are dropped behind the reader (cachestat tells).
+// A batch's files are opened and fetched by the kernel before it is queued, so that the batches before it hide the disk's
+// latency (a third of the time of a cold first backup). What was not in the page cache before (cachestat tells) does not stay there:
+// large files are read past it where the file system can do that, others are dropped behind the reader.
 // Holes are found by SEEK_DATA and SEEK_HOLE if a file has fewer blocks than its size asks for, and never read.
 //
 // A file that changes while it is read (other times, size or inode afterwards) is read again up to three times, as long

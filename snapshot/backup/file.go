@@ -56,21 +56,24 @@ func (w *worker) grown() int64 {
 	return n
 }
 
-// openAhead is how many files of a batch are open before their turn, so that the disk is read while the
-// processor compresses.
-const openAhead = 8
+// maxAhead is how many files are open before their turn. Of more than those the content is fetched as well, but they are
+// opened again.
+const maxAhead = 512
+
+// fetch has the content of a batch fetched, so that the disk is read while the batches before this one are compressed.
+func (r *run) fetch(b *batch, use *buffers) {
+	for i := range b.files {
+		r.openAhead(&b.files[i], use)
+	}
+}
 
 // files reads a batch.
 func (w *worker) files(jobs []fileJob) error {
-	ready := 0
 	for i := range jobs {
-		for ; ready < len(jobs) && ready <= i+openAhead; ready++ {
-			w.r.openAhead(&jobs[ready], &w.buffers)
-		}
 		j := &jobs[i]
 		if err := w.r.finishFile(j, w.r.readFile(w.ctx, j, &w.buffers, w.content)); err != nil {
-			for k := i + 1; k < ready; k++ {
-				jobs[k].close()
+			for k := range jobs[i+1:] {
+				jobs[i+1+k].close()
 			}
 			return err
 		}
@@ -84,15 +87,19 @@ func (r *run) openAhead(j *fileJob, b *buffers) {
 	if err != nil {
 		return
 	}
-	j.fd, j.open = fd, true
-	if j.entry.Size == 0 || j.holes {
+	if j.entry.Size > 0 && !j.holes {
+		pages := cachedPages(fd)
+		j.drop = pages == 0
+		if pages <= 0 { // the kernel reads ahead by itself what is missing of a file that is partly there
+			_ = unix.Fadvise(fd, 0, min(j.entry.Size, largeFile), unix.FADV_WILLNEED)
+		}
+	}
+	if r.ahead.Add(1) > maxAhead {
+		r.ahead.Add(-1)
+		unix.Close(fd)
 		return
 	}
-	pages := cachedPages(fd)
-	j.drop = pages == 0
-	if pages <= 0 { // the kernel reads ahead by itself what is missing of a file that is partly there
-		_ = unix.Fadvise(fd, 0, min(j.entry.Size, largeFile), unix.FADV_WILLNEED)
-	}
+	j.fd, j.open, j.ahead = fd, true, &r.ahead
 }
 
 // open opens a job's file by its name.
@@ -123,7 +130,10 @@ func (j *fileJob) close() {
 		_ = unix.Fadvise(j.fd, 0, 0, unix.FADV_DONTNEED)
 	}
 	unix.Close(j.fd)
-	j.open, j.drop = false, false
+	if j.ahead != nil {
+		j.ahead.Add(-1)
+	}
+	j.open, j.drop, j.ahead = false, false, nil
 }
 
 // errOther: the name is no longer a regular file.

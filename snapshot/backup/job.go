@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"snapfs/snapshot"
 )
@@ -30,7 +31,8 @@ type fileJob struct {
 	link  *linkName // set if the entry is a record for the link tree
 	fd    int       // of the file, if it is open already
 	open  bool
-	drop  bool // nothing of it was in the page cache when it was opened
+	drop  bool          // nothing of it was in the page cache when it was opened
+	ahead *atomic.Int32 // counts it as long as it is open before its turn
 
 	base, more snapshot.Found // for looking at the name again
 	sel        *selection
@@ -50,6 +52,8 @@ func (j *fileJob) path() string { return joinPath(j.t.path(), j.entry.Name) }
 // work is what workers do: a batch of files or a chunk of a large one.
 type work interface {
 	do(w *worker) error
+	// discard is called instead when the run has failed.
+	discard()
 }
 
 // batch is a run of files in scan order.
@@ -59,6 +63,12 @@ type batch struct {
 }
 
 func (b *batch) do(w *worker) error { return w.files(b.files) }
+
+func (b *batch) discard() {
+	for i := range b.files {
+		b.files[i].close()
+	}
+}
 
 // queue hands a file to the workers, a small one together with its neighbours.
 func (w *walker) queue(j fileJob) error {
@@ -80,6 +90,7 @@ func (w *walker) flushBatch() error {
 	}
 	b := w.batch
 	w.batch = batch{files: make([]fileJob, 0, 32)}
+	w.r.fetch(&b, &w.buffers)
 	return w.r.send(w.ctx, &b)
 }
 
@@ -91,6 +102,7 @@ func (r *run) send(ctx context.Context, job work) error {
 		return nil
 	case <-ctx.Done():
 		r.gate.leave()
+		job.discard()
 		return ctx.Err()
 	}
 }

@@ -17,7 +17,7 @@ import (
 
 // block is a piece of a stream that chunks point into.
 type block struct {
-	buf  []byte
+	buf  []byte // begins with room for what is left of the block before; what follows is aligned for O_DIRECT
 	uses atomic.Int32
 	pool chan *block
 }
@@ -53,6 +53,8 @@ func (c *chunk) do(w *worker) (err error) {
 	}
 	return err
 }
+
+func (c *chunk) discard() {}
 
 // reader cuts large files and streams. One goroutine's.
 type reader struct {
@@ -107,6 +109,8 @@ func (d *reader) content(fd int, j *fileJob, size int64) (s stored, err error) {
 			return d.list.Add(d.ctx, snapshot.Item{Length: g.to - g.from})
 		}
 		src := &fileSource{fd: fd, at: g.from, end: g.to, drop: drop}
+		src.open()
+		defer src.close()
 		n, err := d.stream(src)
 		s.length += n
 		s.read += n
@@ -127,26 +131,6 @@ func (d *reader) content(fd int, j *fileJob, size int64) (s stored, err error) {
 // byteSource fills a buffer; less than asked for means the end.
 type byteSource interface {
 	fill(p []byte) (int, error)
-}
-
-// fileSource is a segment of an open file.
-type fileSource struct {
-	fd      int
-	at, end int64
-	drop    bool
-}
-
-func (f *fileSource) fill(p []byte) (int, error) {
-	p = p[:min(int64(len(p)), f.end-f.at)]
-	n, err := readFull(f.fd, p, f.at)
-	if err != nil {
-		return n, &sourceError{err}
-	}
-	if f.drop && n > 0 {
-		_ = unix.Fadvise(f.fd, f.at, int64(n), unix.FADV_DONTNEED)
-	}
-	f.at += int64(n)
-	return n, nil
 }
 
 // readerSource is any stream.
@@ -176,16 +160,16 @@ func (d *reader) stream(src byteSource) (total int64, err error) {
 			return total, err
 		}
 		d.r.gate.enter()
-		fill := copy(b.buf, rest)
+		head := alignUp(longest)
+		pos := head - copy(b.buf[head-len(rest):], rest)
 		if last != nil {
 			last.release()
 		}
 		last = b
-		n, err := src.fill(b.buf[fill:])
-		ended := n < len(b.buf)-fill
+		n, err := src.fill(b.buf[head:])
+		ended := n < len(b.buf)-head
 		total += int64(n)
-		fill += n
-		pos := 0
+		fill := head + n
 		for err == nil && (fill-pos >= longest || ended && pos < fill) {
 			c := d.cut.Cut(b.buf[pos:min(fill, pos+longest)])
 			err = d.send(b, b.buf[pos:pos+c])
@@ -210,7 +194,7 @@ func (d *reader) block() (*block, error) {
 	select {
 	case b := <-d.r.blocks:
 		if len(b.buf) == 0 {
-			b.buf = make([]byte, d.r.blockSize)
+			b.buf = alignedMemory(d.r.blockSize)
 		}
 		b.uses.Store(1)
 		return b, nil

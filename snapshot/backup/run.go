@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -35,6 +36,7 @@ type run struct {
 	sched     *scheduler
 	gate      *gate
 	work      chan work
+	ahead     atomic.Int32 // files open before their turn
 	large     *largeQueue
 	blocks    chan *block
 	blockSize int
@@ -102,7 +104,7 @@ func newRun(o *Options, j *job, p *plan) *run {
 		workers: make([]*worker, n), warned: map[string]bool{},
 	}
 	r.batchFiles = batchFiles
-	r.blockSize = 3 * repo.newCutter().Params().Max
+	r.blockSize = 3 * alignUp(repo.newCutter().Params().Max)
 	var st unix.Stat_t
 	if unix.Stat(repo.Dir(), &st) == nil {
 		r.storeDev, r.storeIno = st.Dev, st.Ino
@@ -187,6 +189,9 @@ func (r *run) walk(ctx context.Context) error {
 		return nil
 	})
 	err := g.Wait()
+	for job := range r.work { // what nobody took any more
+		job.discard()
+	}
 	close(done)
 	err = errors.Join(err, partials.Wait(), ticks())
 	if ctx.Err() != nil {

@@ -125,11 +125,10 @@ type walker struct {
 	ctx context.Context
 	id  int
 
+	buffers
 	dents []byte
 	link  []byte
 	path  []byte
-	st    unix.Statx_t
-	xattr xattrReader
 	spare []*nameList
 	tasks []task // children of the window being scanned
 	base  []snapshot.Found

@@ -16,7 +16,20 @@ type parityMaker struct {
 	mu    sync.Mutex
 	spans map[int64]*openSpan // by number
 	free  []*openSpan
+
+	waitingMu sync.Mutex
+	waiting   []waitingPart
 }
+
+// waitingPart is what came while the parity of something else was being made.
+type waitingPart struct {
+	offset int64
+	b      []byte
+	done   func()
+}
+
+// maxWaiting is how many parts may wait; a writer with one more waits itself.
+const maxWaiting = 4
 
 // openSpan is a span that is not complete.
 type openSpan struct {
@@ -33,6 +46,57 @@ func newParityMaker(id ID, full geometry) *parityMaker {
 
 // add takes what was written at an offset. Safe for concurrent use, each byte once.
 func (m *parityMaker) add(offset int64, b []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.addLocked(offset, b)
+}
+
+// hand is add without waiting for others that are at it: one of them takes the part along. b belongs to the maker until
+// it calls done. Parity is made at 8 GB/s, which outruns what a volume is fed with, but a writer that waits for one that
+// the kernel has just put aside idles (measured: a tenth of the time of two writers on two cores).
+func (m *parityMaker) hand(offset int64, b []byte, done func()) {
+	m.waitingMu.Lock()
+	m.waiting = append(m.waiting, waitingPart{offset, b, done})
+	n := len(m.waiting)
+	m.waitingMu.Unlock()
+	if n > maxWaiting {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.drain()
+		return
+	}
+	for n > 0 && m.mu.TryLock() {
+		m.drain()
+		m.mu.Unlock()
+		n = m.waitingParts() // one that came since drain had looked found the lock taken
+	}
+}
+
+func (m *parityMaker) waitingParts() int {
+	m.waitingMu.Lock()
+	defer m.waitingMu.Unlock()
+	return len(m.waiting)
+}
+
+// drain takes what waits. The caller holds mu.
+func (m *parityMaker) drain() {
+	for {
+		m.waitingMu.Lock()
+		parts := m.waiting
+		m.waiting = nil
+		m.waitingMu.Unlock()
+		if len(parts) == 0 {
+			return
+		}
+		for _, p := range parts {
+			m.addLocked(p.offset, p.b)
+			p.done()
+		}
+	}
+}
+
+// addLocked divides what was written among the spans. The caller holds mu.
+func (m *parityMaker) addLocked(offset int64, b []byte) {
 	for len(b) > 0 {
 		at := offset % m.full.length
 		n := min(int64(len(b)), m.full.length-at)
@@ -41,10 +105,8 @@ func (m *parityMaker) add(offset int64, b []byte) {
 	}
 }
 
-// addToSpan works under one lock: parity is made at 8 GB/s, which outruns what a volume is fed with.
+// addToSpan takes a part of a span. The caller holds mu.
 func (m *parityMaker) addToSpan(number, at int64, b []byte) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	s := m.span(number)
 	s.encodeOrKeep(at, b)
 	if lead := -at & (s.block() - 1); lead > 0 {
@@ -131,6 +193,7 @@ func (s *openSpan) reset(g geometry) {
 func (m *parityMaker) take(number, end int64) *openSpan {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.drain()
 	s := m.span(number)
 	delete(m.spans, number)
 	for i := range s.edges {
@@ -154,6 +217,7 @@ func (m *parityMaker) giveBack(s *openSpan) {
 func (m *parityMaker) release() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.drain()
 	m.spans, m.free = nil, nil
 }
 
@@ -161,6 +225,7 @@ func (m *parityMaker) release() {
 func (m *parityMaker) digestOf(number int64, block int) (sum uint64, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.drain()
 	s := m.spans[number]
 	if s == nil {
 		return 0, false

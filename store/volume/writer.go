@@ -168,17 +168,26 @@ func (w *Writer) write(h Header, offset int64, plain []byte) error {
 		spare = new([]byte)
 	}
 	*spare = appendFrame(*spare, h, plain, w.aead)
-	err := w.put(offset, *spare)
-	w.spare.Put(spare)
-	return err
+	_, err := w.f.WriteAt(*spare, offset)
+	if err == nil && w.parity != nil && !w.ending {
+		w.parity.hand(offset, *spare, func() { w.spare.Put(spare) })
+	} else {
+		w.spare.Put(spare)
+	}
+	return w.wrote(offset, err)
 }
 
-// put writes a frame to its place, and the parity of a span that is complete with it.
+// put writes a frame of parity to its place.
 func (w *Writer) put(offset int64, frame []byte) error {
 	_, err := w.f.WriteAt(frame, offset)
 	if err == nil && w.parity != nil && !w.ending {
 		w.parity.add(offset, frame)
 	}
+	return w.wrote(offset, err)
+}
+
+// wrote notes the end of a write, and writes the parity of a span that is complete with it.
+func (w *Writer) wrote(offset int64, err error) error {
 	w.mu.Lock()
 	if err != nil {
 		defer w.mu.Unlock()
