@@ -3,7 +3,6 @@ package fs
 import (
 	"container/list"
 	"context"
-	"math/bits"
 	"runtime"
 	"sync"
 
@@ -28,11 +27,10 @@ type chunkCache struct {
 	running sync.WaitGroup // fetches ahead
 
 	mu     sync.Mutex
+	memory *arena // a quarter more than the budget, so that holes are found
 	used   int64
 	byID   map[store.ID]*chunk
-	order  list.List        // of *chunk, most recent first
-	free   map[int][][]byte // by class: spare buffers
-	spare  int64            // bytes of them
+	order  list.List // of *chunk, most recent first
 	closed bool
 }
 
@@ -42,6 +40,8 @@ type chunk struct {
 	place  *list.Element
 	ready  chan struct{} // closed when data or err is set
 	buf    []byte
+	at     int   // of buf in the arena; heap: -1
+	room   int64 // that it takes of the budget
 	holds  int
 	failed bool
 
@@ -54,7 +54,7 @@ func newChunkCache(ctx context.Context, src source, budget int64) *chunkCache {
 		ctx: ctx, src: src, budget: budget,
 		workers: make(chan struct{}, max(runtime.GOMAXPROCS(0), 2)),
 		byID:    map[store.ID]*chunk{},
-		free:    map[int][][]byte{},
+		memory:  newArena(int(budget + budget/4)),
 	}
 }
 
@@ -107,15 +107,22 @@ func (c *chunkCache) hold(id store.ID, size int64, now bool) (ch *chunk, mine bo
 		c.order.MoveToFront(ch.place)
 		return ch, false
 	}
-	c.evict(int64(1) << classOf(size))
-	if !now {
-		if c.closed || c.used+int64(1)<<classOf(size) > c.budget {
+	room := int64(roomFor(int(size) + slack))
+	c.evict(room)
+	if !now && (c.closed || c.used+room > c.budget) {
+		return nil, false
+	}
+	ch = &chunk{id: id, ready: make(chan struct{}), holds: 1, room: room}
+	if ch.buf, ch.at = c.buffer(int(size)); ch.buf == nil {
+		if !now {
 			return nil, false
 		}
+		ch.buf, ch.at = make([]byte, size, size+slack), -1
+	}
+	if !now {
 		c.running.Add(1)
 	}
-	c.used += int64(1) << classOf(size)
-	ch = &chunk{id: id, ready: make(chan struct{}), holds: 1, buf: c.buffer(size)}
+	c.used += room
 	ch.place = c.order.PushFront(ch)
 	c.byID[id] = ch
 	return ch, true
@@ -156,45 +163,48 @@ func (c *chunkCache) release(ch *chunk, usedUp bool) {
 
 // evict makes room for so many bytes, as far as chunks are not held. Needs mu.
 func (c *chunkCache) evict(room int64) {
-	for e := c.order.Back(); e != nil && c.used+room > c.budget; {
+	for c.used+room > c.budget && c.evictOne() {
+	}
+}
+
+// evictOne lets the chunk go that was not used for longest, of those that nobody holds; false if there is none. Needs mu.
+func (c *chunkCache) evictOne() bool {
+	for e := c.order.Back(); e != nil; e = e.Prev() {
 		ch := e.Value.(*chunk)
-		e = e.Prev()
 		if ch.holds > 0 {
 			continue
 		}
-		c.order.Remove(ch.place)
+		c.order.Remove(e)
 		delete(c.byID, ch.id)
 		c.reuse(ch)
+		return true
 	}
+	return false
 }
 
-// reuse takes a buffer back, and keeps it if spare ones take less than a quarter of the budget. Needs mu.
+// reuse takes a chunk's memory back. Needs mu.
 func (c *chunkCache) reuse(ch *chunk) {
-	size := int64(len(ch.buf))
-	c.used -= size
-	if class := classOf(size); c.spare+size <= c.budget/4 {
-		c.free[class] = append(c.free[class], ch.buf)
-		c.spare += size
+	c.used -= ch.room
+	if ch.at >= 0 {
+		c.memory.give(ch.at, int(ch.room))
 	}
 	ch.buf, ch.data = nil, nil
-}
-
-// buffer returns a spare or new buffer with room for size bytes. Needs mu.
-func (c *chunkCache) buffer(size int64) []byte {
-	class := classOf(size)
-	if spare := c.free[class]; len(spare) > 0 {
-		c.free[class] = spare[:len(spare)-1]
-		c.spare -= int64(1) << class
-		return spare[len(spare)-1]
-	}
-	return make([]byte, 1<<class, 1<<class+slack)
 }
 
 // slack behind a buffer lets the decompressor copy 16 bytes at a time to the very end.
 const slack = 16
 
-// classOf is the power of two that has room for size bytes.
-func classOf(size int64) int { return bits.Len64(uint64(size - 1)) }
+// buffer returns memory for size bytes; none if chunks that are held leave no hole that is large enough. Needs mu.
+func (c *chunkCache) buffer(size int) (buf []byte, at int) {
+	for {
+		if buf, at = c.memory.take(size + slack); buf != nil {
+			return buf[:size], at
+		}
+		if !c.evictOne() {
+			return nil, -1
+		}
+	}
+}
 
 // reply is the answer to a read: the chunks themselves, held until the kernel has them.
 type reply struct {

@@ -109,8 +109,8 @@ func TestMissingChunkIsAskedForAgain(t *testing.T) {
 	if err != nil || !bytes.Equal(ch.data, data[0]) {
 		t.Errorf("healed chunk: %v", err)
 	}
-	if c.used != 512<<10 {
-		t.Errorf("%d bytes in use", c.used)
+	if want := int64(roomFor(size + slack)); c.used != want {
+		t.Errorf("%d bytes in use, want %d", c.used, want)
 	}
 }
 

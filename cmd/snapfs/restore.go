@@ -72,6 +72,7 @@ func (p *program) readRestoreOptions(c *cli.Context, ref string) (o restoreOptio
 
 func (p *program) runRestore(ctx context.Context, o restoreOptions) error {
 	limitMemory(restoreMemory)
+	o.Workers = 2 * overlapCalls() // they wait for the disk as well
 	so := p.storeOptions("restore of " + o.ref)
 	so.Cache = restoreCache
 	return p.withStoreAs(ctx, so, func(st *store.Store) error {
