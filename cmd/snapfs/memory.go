@@ -43,7 +43,10 @@ func collectEarly(percent int) {
 // are. One that waits in a system call for the disk keeps its place until the runtime notices, up to 10 ms later: with a
 // place a core a tenth of a cold backup's time is idle.
 func overlapCalls() (cores int) {
-	cores = runtime.GOMAXPROCS(0)
+	cores = runtime.GOMAXPROCS(0) // fewer than the machine has where a control group says so
+	if n := runtime.NumCPU(); cores > n {
+		return n // done already
+	}
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(2 * cores)
 	}
