@@ -47,11 +47,14 @@ func (d *dirTarget) Open(_ context.Context, v Slot) (Medium, error) {
 	if err := os.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return newFileMedium(partial, path)
+	return newFileMedium(partial, path, v.Again)
 }
 
 // Changes implements Target.
 func (d *dirTarget) Changes() bool { return false }
+
+// Keeps implements Target.
+func (d *dirTarget) Keeps() string { return d.dir }
 
 // Sheet implements Target.
 func (d *dirTarget) Sheet(name, text string) (string, error) {
@@ -138,8 +141,8 @@ type fileMedium struct {
 // allocateStep is how much is allocated at once.
 const allocateStep = 64 << 20
 
-func newFileMedium(partial, path string) (*fileMedium, error) {
-	f, err := volume.CreateFile(partial, volume.FileOptions{Perm: 0o600})
+func newFileMedium(partial, path string, cached bool) (*fileMedium, error) {
+	f, err := volume.CreateFile(partial, volume.FileOptions{Perm: 0o600, KeepCached: cached})
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,8 @@ type Target interface {
 	Check(v Slot) error
 	// Changes reports whether the medium must be changed by hand between volumes.
 	Changes() bool
+	// Keeps is the directory where volumes stay so that they can be read again under their Where; "" if they do not.
+	Keeps() string
 	// Sheet writes the text about the set where people find it with the volumes, and says where that is; "" if there is no such place.
 	Sheet(name, text string) (string, error)
 	// Close ends the use of the target.
@@ -26,7 +28,8 @@ type Target interface {
 type Slot struct {
 	Name   string // of the set
 	Number uint32
-	Parity int // number of the parity volume, from 1; 0: it is none
+	Parity int  // number of the parity volume, from 1; 0: it is none
+	Again  bool // it is about to be read again
 }
 
 // FileName is the volume's name in a directory.

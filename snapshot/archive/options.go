@@ -63,6 +63,7 @@ const (
 	PhaseVolume   = "volume"   // Done: number of the volume that begins
 	PhaseMetadata = "metadata" // Done and Total: bytes of plaintext
 	PhaseChunks   = "chunks"   // likewise
+	PhaseSums     = "sums"     // Done and Total: bytes of volumes that are read again for the parity volumes
 	PhaseParity   = "parity"   // Done and Total: bytes of parity volumes
 )
 

@@ -6,206 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
-	"path/filepath"
 
 	"snapfs/store"
 	"snapfs/store/volume"
 )
-
-// parityMaker makes the parity over the volumes of a set. What has been added up lies in files of a directory, one for each parity
-// volume of a group. A volume is added by writing new files beside those of the volumes before it, which go only when the catalogue
-// knows the volume: so a run that is killed leaves the sums up to the last complete volume.
-type parityMaker struct {
-	dir  string
-	name string // of the set
-	m    int
-	code *volume.SetCode
-
-	adding *adding
-}
-
-// adding is a volume that is being added.
-type adding struct {
-	number uint32
-	old    []*os.File // nil: the first of its group
-	new    []*os.File
-	bufs   [][]byte
-	code   *volume.SetCode
-	digest hash.Hash
-	at     int64
-}
-
-func newParityMaker(dir, name string, m int) (*parityMaker, error) {
-	code, err := volume.NewSetCode(m)
-	if err != nil {
-		return nil, err
-	}
-	if info, err := os.Stat(dir); err != nil {
-		return nil, err
-	} else if !info.IsDir() {
-		return nil, fmt.Errorf("%s: %w: not a directory", dir, ErrTarget)
-	}
-	return &parityMaker{dir: dir, name: name, m: m, code: code}, nil
-}
-
-// groupOf is the group of a volume, from 0, and its number there.
-func groupOf(number uint32) (group, n int) {
-	return int(number-1) / volume.SetData, int(number-1) % volume.SetData
-}
-
-// sum is the file with parity j over the volumes of a group up to one.
-func (p *parityMaker) sum(number uint32, j int) string {
-	group, _ := groupOf(number)
-	return filepath.Join(p.dir, fmt.Sprintf("%s.sum-%d-%d.%d", p.name, group+1, j+1, number))
-}
-
-// begin starts to add a volume; what it returns takes its bytes.
-func (p *parityMaker) begin(number uint32) (io.Writer, error) {
-	p.stop()
-	_, n := groupOf(number)
-	a := &adding{number: number, code: p.code, digest: volume.NewDigest()}
-	p.adding = a
-	for j := range p.m {
-		if n > 0 {
-			f, err := os.Open(p.sum(number-1, j))
-			if errors.Is(err, os.ErrNotExist) {
-				err = fmt.Errorf("%w: %w", ErrParityLost, err)
-			}
-			if err != nil {
-				return nil, err
-			}
-			a.old = append(a.old, f)
-		}
-		f, err := os.OpenFile(p.sum(number, j), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-		if err != nil {
-			return nil, err
-		}
-		a.new = append(a.new, f)
-		a.bufs = append(a.bufs, make([]byte, parityBuffer))
-	}
-	return a, nil
-}
-
-const parityBuffer = 256 << 10
-
-// Write adds the next bytes of the volume.
-func (a *adding) Write(p []byte) (int, error) {
-	taken := len(p)
-	a.digest.Write(p)
-	for len(p) > 0 {
-		n := min(len(p), parityBuffer)
-		if err := a.add(p[:n], n); err != nil {
-			return taken - len(p), err
-		}
-		p = p[n:]
-	}
-	return taken, nil
-}
-
-// add writes the sums of n bytes: what was there and, if any, those of the volume.
-func (a *adding) add(p []byte, n int) error {
-	sums := make([][]byte, len(a.new))
-	for j := range sums {
-		sums[j] = a.bufs[j][:n]
-		clear(sums[j])
-		if a.old == nil {
-			continue
-		}
-		if _, err := a.old[j].ReadAt(sums[j], a.at); err != nil && err != io.EOF {
-			return err
-		}
-	}
-	if p != nil {
-		_, number := groupOf(a.number)
-		if err := a.code.Add(number, p, sums); err != nil {
-			return err
-		}
-	}
-	for j := range sums {
-		if _, err := a.new[j].WriteAt(sums[j], a.at); err != nil {
-			return err
-		}
-	}
-	a.at += int64(n)
-	return nil
-}
-
-// complete ends the volume that was added, and returns its digest.
-func (p *parityMaker) complete(number uint32, size int64) (d [32]byte, err error) {
-	a := p.adding
-	if a == nil || a.number != number || a.at != size {
-		return d, fmt.Errorf("%w: sums of volume %d", ErrParityLost, number)
-	}
-	longest := size
-	for _, f := range a.old {
-		info, err := f.Stat()
-		if err != nil {
-			return d, err
-		}
-		longest = max(longest, info.Size())
-	}
-	for a.at < longest {
-		if err := a.add(nil, int(min(parityBuffer, longest-a.at))); err != nil {
-			return d, err
-		}
-	}
-	for _, f := range a.new {
-		if err := f.Sync(); err != nil {
-			return d, err
-		}
-	}
-	a.digest.Sum(d[:0])
-	p.stop()
-	return d, syncDir(p.dir)
-}
-
-// settled forgets the sums without a volume that the catalogue has.
-func (p *parityMaker) settled(number uint32) error {
-	if _, n := groupOf(number); n == 0 {
-		return nil
-	}
-	var errs []error
-	for j := range p.m {
-		if err := os.Remove(p.sum(number-1, j)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// stop closes the files of the volume being added.
-func (p *parityMaker) stop() {
-	if p.adding == nil {
-		return
-	}
-	for _, f := range append(p.adding.old, p.adding.new...) {
-		f.Close() // synced, or of no use
-	}
-	p.adding = nil
-}
-
-// openParity makes ready for parity volumes, if the set is to have any.
-func (w *setWriter) openParity() (err error) {
-	if w.state.parityVolumes == 0 {
-		return nil
-	}
-	w.parity, err = newParityMaker(w.o.ParityDir, w.set.Name, w.state.parityVolumes)
-	if err == nil && w.o.VolumeSize > 0 {
-		label, _ := volume.EncodeLabel(w.parityLabel(volume.ID{1}, 1, 0, 0))
-		w.o.VolumeSize = volume.LargestCovered(w.o.VolumeSize, len(label)+volume.SetData*64, w.state.parity)
-	}
-	return err
-}
-
-func (w *setWriter) closeParity() error {
-	if w.parity != nil {
-		w.parity.stop()
-	}
-	return nil
-}
 
 // Fields of the parity record of a label. On disk; append only.
 const (
@@ -336,6 +142,9 @@ func (w *setWriter) writeParity(ctx context.Context) error {
 	if w.parity == nil {
 		return nil
 	}
+	if err := w.catchUp(ctx); err != nil {
+		return err
+	}
 	data := w.dataVolumes()
 	have := len(w.set.Volumes) - data
 	last, _ := groupOf(uint32(data))
@@ -355,7 +164,7 @@ func (w *setWriter) writeParity(ctx context.Context) error {
 // parityVolume writes one of them: the sums over the volumes of a group up to one.
 func (w *setWriter) parityVolume(ctx context.Context, group, j, upTo int) error {
 	number := uint32(len(w.set.Volumes)) + 1
-	f, err := os.Open(w.parity.sum(uint32(upTo), j))
+	f, err := os.Open(w.parity.file(uint32(upTo), j))
 	if errors.Is(err, os.ErrNotExist) {
 		err = fmt.Errorf("%w: %w", ErrParityLost, err)
 	}
@@ -422,16 +231,4 @@ func (w *setWriter) copyParity(sums *os.File, m Medium, number uint32, group, j 
 	}
 	entry.Size = out.Size()
 	return entry, errors.Join(out.Close(), m.Complete(entry.Size))
-}
-
-// finishParity removes the sums when the set is finished.
-func (w *setWriter) finishParity() error {
-	if w.parity == nil {
-		return nil
-	}
-	names, err := filepath.Glob(filepath.Join(w.parity.dir, w.set.Name+".sum-*"))
-	for _, name := range names {
-		err = errors.Join(err, os.Remove(name))
-	}
-	return err
 }

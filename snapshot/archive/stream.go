@@ -71,6 +71,9 @@ func (s *streamTarget) Open(context.Context, Slot) (Medium, error) {
 // Changes implements Target.
 func (s *streamTarget) Changes() bool { return false }
 
+// Keeps implements Target.
+func (s *streamTarget) Keeps() string { return "" }
+
 // Sheet implements Target.
 func (s *streamTarget) Sheet(string, string) (string, error) { return "", nil }
 
@@ -110,11 +113,14 @@ func (t *fileTarget) Open(context.Context, Slot) (Medium, error) {
 	if err := os.Remove(partial); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	return newFileMedium(partial, t.path)
+	return newFileMedium(partial, t.path, false)
 }
 
 // Changes implements Target.
 func (t *fileTarget) Changes() bool { return true }
+
+// Keeps implements Target.
+func (t *fileTarget) Keeps() string { return "" }
 
 // Sheet implements Target.
 func (t *fileTarget) Sheet(_, text string) (string, error) {
@@ -203,6 +209,9 @@ func (t *deviceTarget) mayWrite(f *os.File) error {
 
 // Changes implements Target.
 func (t *deviceTarget) Changes() bool { return true }
+
+// Keeps implements Target.
+func (t *deviceTarget) Keeps() string { return "" }
 
 // Sheet implements Target.
 func (t *deviceTarget) Sheet(string, string) (string, error) { return "", nil }

@@ -159,7 +159,7 @@ func (w *setWriter) begin(ctx context.Context) error {
 		return err
 	}
 	w.o.progress(Progress{Phase: PhaseVolume, Done: int64(number)})
-	m, err := w.target.Open(ctx, Slot{Name: w.set.Name, Number: number})
+	m, err := w.target.Open(ctx, Slot{Name: w.set.Name, Number: number, Again: w.keepCached()})
 	if err != nil {
 		return err
 	}
@@ -181,9 +181,14 @@ func (w *setWriter) begin(ctx context.Context) error {
 
 // change has the medium changed, if that is needed or wanted.
 func (w *setWriter) change(ctx context.Context, number uint32) error {
-	first := !w.opened
+	asked := w.opened && (w.o.ChangeAlways || w.target.Changes() || w.full)
 	w.opened = true
-	if first || !w.o.ChangeAlways && !w.target.Changes() && !w.full {
+	if w.parity != nil && (asked || !w.parity.again) {
+		if err := w.catchUp(ctx); err != nil { // what is read again may go away with its medium
+			return err
+		}
+	}
+	if !asked {
 		return nil
 	}
 	if w.o.Change == nil {
@@ -200,7 +205,7 @@ func (w *setWriter) newVolume(number uint32, m Medium) (*currentVolume, error) {
 		return nil, err
 	}
 	if w.parity != nil {
-		watcher, err := w.parity.begin(number)
+		watcher, err := w.parity.watch(number)
 		if err != nil {
 			return nil, err
 		}
@@ -352,7 +357,7 @@ func (w *setWriter) enter(ctx context.Context, size int64, torn bool) error {
 		return err
 	}
 	if w.parity != nil {
-		return w.parity.settled(v.number)
+		return w.parity.entered(v.number)
 	}
 	return nil
 }
