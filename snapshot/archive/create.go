@@ -143,7 +143,7 @@ func (w *setWriter) permit(sets Sets) Permit {
 // write makes what is left of the set.
 func (w *setWriter) write(ctx context.Context) (res Result, err error) {
 	res.Reused = len(w.set.Volumes)
-	defer func() { err = errors.Join(err, w.abandon(), w.target.Close(), w.closeParity()) }()
+	defer func() { err = errors.Join(err, w.abandon(), w.forgetTorn(), w.target.Close(), w.closeParity()) }()
 	ids := make([]store.ID, len(w.set.Snapshots))
 	for i, s := range w.set.Snapshots {
 		ids[i] = s.ID

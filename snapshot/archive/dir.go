@@ -153,7 +153,19 @@ func newFileMedium(partial, path string, cached bool) (*fileMedium, error) {
 func (m *fileMedium) Write(p []byte) (int, error) {
 	n, err := m.f.WriteAt(p, m.at)
 	m.at += int64(n)
+	if n == len(p) {
+		err = m.lost(err)
+	}
 	return n, err
+}
+
+// lost is the error that bytes which were taken did not reach the device. Where space cannot be allocated ahead that may be for want of room, but
+// nobody knows which ones are there: the medium is not just full, the volume is spoilt, and gone on with it has to be from its beginning.
+func (m *fileMedium) lost(err error) error {
+	if !EndOfMedium(err) {
+		return err
+	}
+	return fmt.Errorf("%s: bytes that were taken did not reach the device: %v", m.partial, err)
 }
 
 // ReadAt reads what was written.
@@ -189,7 +201,7 @@ func (m *fileMedium) Complete(size int64) error {
 		return err
 	}
 	if err := m.f.Sync(); err != nil {
-		return err
+		return m.lost(err)
 	}
 	if err := m.f.Close(); err != nil {
 		return err

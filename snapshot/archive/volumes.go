@@ -60,7 +60,7 @@ type tornVolume struct {
 	id     volume.ID
 	number uint32
 	whole  int64
-	table  [][]byte
+	table  *volume.Table
 }
 
 // frame appends a frame with blobs, in the next volume if it does not fit.
@@ -124,7 +124,7 @@ func (w *setWriter) append(ctx context.Context, kind volume.FrameKind, plain []b
 		}
 		return true, v.settle()
 	}
-	if !EndOfMedium(err) {
+	if !EndOfMedium(v.tape.fault) { // scratch that is full is no full medium
 		return false, err
 	}
 	return false, w.tear(ctx)
@@ -170,9 +170,9 @@ func (w *setWriter) begin(ctx context.Context) error {
 	w.now = v
 	err = w.preamble()
 	if err != nil {
-		where := m.Where()
+		where, full := m.Where(), EndOfMedium(v.tape.fault)
 		err = errors.Join(err, w.abandon())
-		if EndOfMedium(err) {
+		if full {
 			return fmt.Errorf("%s: %w: %w", where, ErrMediumFull, err)
 		}
 	}
@@ -215,7 +215,9 @@ func (w *setWriter) newVolume(number uint32, m Medium) (*currentVolume, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.w, err = volume.Create(v.tape, w.label(v.id, number), volume.Options{AEAD: aead, Parity: w.state.parity})
+	v.w, err = volume.Create(v.tape, w.label(v.id, number), volume.Options{
+		AEAD: aead, Parity: w.state.parity, Spill: func() (volume.File, error) { return scratchFile(w.o.TempDir) },
+	})
 	return v, err
 }
 
@@ -233,27 +235,48 @@ func (w *setWriter) label(id volume.ID, number uint32) volume.Label {
 // preamble is the head, and the table of the volume before if that has none.
 func (w *setWriter) preamble() error {
 	w.head.Number = w.now.number
-	records := [][]byte{w.head.Encode()}
+	if err := w.begins(w.head.Encode()); err != nil {
+		return err
+	}
 	if t := w.before; t != nil {
-		for _, part := range t.table {
+		for i := range t.table.Parts() {
+			part, err := t.table.Part(i)
+			if err != nil {
+				return err
+			}
 			r := Table{Volume: t.id, Number: t.number, Whole: t.whole, Part: part}
-			records = append(records, r.Encode())
+			if err := w.begins(r.Encode()); err != nil {
+				return err
+			}
 		}
-	}
-	for _, r := range records {
-		ok, err := w.fits(len(r), 0)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return w.tooSmallFor(len(r))
-		}
-		if _, _, err := w.now.w.Append(volume.FrameSet, r, nil); err != nil {
+		if err := w.forgetTorn(); err != nil {
 			return err
 		}
 	}
-	w.before = nil
 	return w.now.settle()
+}
+
+// begins appends a record that the volume begins with.
+func (w *setWriter) begins(record []byte) error {
+	ok, err := w.fits(len(record), 0)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return w.tooSmallFor(len(record))
+	}
+	_, _, err = w.now.w.Append(volume.FrameSet, record, nil)
+	return err
+}
+
+// forgetTorn lets go of the table of the volume before.
+func (w *setWriter) forgetTorn() error {
+	t := w.before
+	w.before = nil
+	if t == nil {
+		return nil
+	}
+	return t.table.Close()
 }
 
 func (w *setWriter) tooSmallFor(n int) error {
@@ -267,15 +290,16 @@ func (w *setWriter) tooSmallFor(n int) error {
 func (w *setWriter) finish(ctx context.Context) error {
 	v := w.now
 	err := v.w.Seal()
-	size := v.w.Size()
+	size, full := v.w.Size(), EndOfMedium(v.tape.fault)
 	if err == nil {
 		err = v.medium.Complete(size)
+		full = EndOfMedium(err)
+	}
+	if full {
+		return w.tear(ctx)
 	}
 	if err != nil {
-		if !EndOfMedium(err) {
-			return err
-		}
-		return w.tear(ctx)
+		return err
 	}
 	if err := v.settle(); err != nil { // all of it is on the medium now
 		return err

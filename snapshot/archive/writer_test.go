@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -396,6 +397,17 @@ func TestFailedWrites(t *testing.T) {
 		if left, _ := os.ReadDir(o.ParityDir); len(left) > 0 {
 			t.Errorf("write %d: sums are left: %v", k, left)
 		}
+	}
+}
+
+// TestLostBytes: bytes that a file took and that did not reach the device spoil the volume. A full medium that says so does not.
+func TestLostBytes(t *testing.T) {
+	m := &fileMedium{partial: "/somewhere/a.partial"}
+	if err := m.lost(syscall.ENOSPC); EndOfMedium(err) || !strings.Contains(err.Error(), m.partial) {
+		t.Errorf("%v", err)
+	}
+	if err := m.lost(syscall.EIO); err != syscall.EIO || m.lost(nil) != nil {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -2,63 +2,9 @@ package volume
 
 import (
 	"crypto/cipher"
-	"encoding/binary"
 	"fmt"
 	"io"
 )
-
-// tablePart is the length from which a contents table goes on in another frame.
-const tablePart = 1 << 20
-
-// table collects the contents table of a volume that is being written, already encoded: 36 bytes a blob.
-type table struct {
-	done  []tableRows
-	now   tableRows
-	end   int64 // of the last frame listed
-	blobs uint64
-}
-
-// tableRows is the payload of one frame of the table, without its head.
-type tableRows struct {
-	base  int64 // the first row's offset counts from here
-	count uint64
-	rows  []byte
-}
-
-func (t *table) add(offset int64, h Header, blobs []Blob) {
-	if len(t.now.rows) >= tablePart {
-		t.done = append(t.done, t.now)
-		t.now = tableRows{}
-	}
-	if t.now.count == 0 {
-		t.now.base = t.end
-	}
-	b := binary.AppendUvarint(t.now.rows, uint64(offset-t.end))
-	b = append(b, byte(h.Kind))
-	b = binary.AppendUvarint(b, uint64(h.Stored()))
-	b = binary.AppendUvarint(b, uint64(len(blobs)))
-	t.now.rows = appendRows(b, blobs)
-	t.now.count++
-	t.end = offset + int64(h.Stored())
-	t.blobs += uint64(len(blobs))
-}
-
-// parts gives the payloads of the table's frames: at least one.
-func (t *table) parts() [][]byte {
-	if t.now.count == 0 {
-		t.now.base = t.end
-	}
-	all := append(t.done, t.now)
-	parts := make([][]byte, len(all))
-	for i, r := range all {
-		b := binary.AppendUvarint(make([]byte, 0, len(r.rows)+32), uint64(i))
-		b = binary.AppendUvarint(b, uint64(len(all)))
-		b = binary.AppendUvarint(b, uint64(r.base))
-		b = binary.AppendUvarint(b, r.count)
-		parts[i] = append(b, r.rows...)
-	}
-	return parts
-}
 
 // FrameInfo is a frame as the contents table lists it.
 type FrameInfo struct {

@@ -23,15 +23,6 @@ const (
 	partRoom = 40 // bytes of the head of a part
 )
 
-// size is how many bytes of rows the table has.
-func (t *table) size() int64 {
-	n := int64(len(t.now.rows))
-	for i := range t.done {
-		n += int64(len(t.done[i].rows))
-	}
-	return n
-}
-
 // SpanLength is how many bytes of a volume have parity of their own, at so many percent; the last ones may be fewer. A writer reads
 // back at most half of that, the newest.
 func SpanLength(percent int) int64 {
@@ -69,13 +60,4 @@ func (n *sealedSize) last() int64 {
 		set.geometry = *n.full
 	}
 	return set.size() + int64(n.full.rows)*(2<<fullShift) + 8*64
-}
-
-// Table gives the contents table as it would be written now, one payload for each frame: for a volume that cannot be sealed any
-// more. Rows of frames whose write failed are among it.
-func (w *Writer) Table() [][]byte {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	t := w.table
-	return t.parts()
 }

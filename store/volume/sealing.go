@@ -13,7 +13,11 @@ func (w *Writer) Seal() error {
 		return err
 	}
 	t := Trailer{Volume: w.id, Contents: w.Size(), Blobs: w.table.blobs}
-	for _, part := range w.table.parts() {
+	for i := range w.table.parts() {
+		part, err := w.table.part(i)
+		if err != nil {
+			return w.failNow(err)
+		}
 		if err := w.appendLast(FrameContents, part); err != nil {
 			return err
 		}
@@ -69,7 +73,9 @@ func (w *Writer) writeTrailer(t Trailer) error {
 		return w.fail(err)
 	}
 	w.size = t.Size
-	w.table = table{end: w.table.end}
+	if w.table.spill == nil { // else it costs little, and is wanted if the medium turns out not to have it all
+		w.table = table{end: w.table.end}
+	}
 	if w.parity != nil {
 		w.parity.release()
 	}
@@ -93,7 +99,7 @@ func (w *Writer) Close() error {
 		w.salvage()
 		cut = w.f.Truncate(w.synced)
 	}
-	if err := errors.Join(cut, w.f.Close()); err != nil {
+	if err := errors.Join(cut, w.table.close(), w.f.Close()); err != nil {
 		return fmt.Errorf("volume %s: close: %w", w.id, err)
 	}
 	return nil

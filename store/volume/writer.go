@@ -62,7 +62,10 @@ type reservation struct {
 type Options struct {
 	AEAD   cipher.AEAD // the volume's key
 	Parity int         // percent of what is stored, at most MaxParity; 0: none
-	Random io.Reader   // nil means crypto/rand's; tests bend it
+	// Spill makes a file for the contents table of a volume that may become so large that the table should not stay in memory. Table
+	// then has it until Close, also of a volume that was sealed.
+	Spill  func() (File, error)
+	Random io.Reader // nil means crypto/rand's; tests bend it
 
 	full geometry // of full spans, in tests of short ones
 }
@@ -93,7 +96,7 @@ func Create(f File, label Label, o Options) (*Writer, error) {
 		w.parity.add(0, b)
 	}
 	w.written.L = &w.mu
-	w.table.end = w.size
+	w.table.end, w.table.spill = w.size, o.Spill
 	return w, nil
 }
 
@@ -116,7 +119,9 @@ func (w *Writer) Append(kind FrameKind, plain []byte, blobs []Blob) (offset int6
 	}
 	h, offset, err := w.reserve(kind, len(plain))
 	if err == nil {
-		w.table.add(offset, h, blobs)
+		if w.table.add(offset, h, blobs); w.table.fault != nil {
+			err = w.fail(w.table.fault)
+		}
 	}
 	w.mu.Unlock()
 	if err != nil {
@@ -159,6 +164,13 @@ func (w *Writer) fail(cause error) error {
 		w.written.Broadcast()
 	}
 	return w.failed
+}
+
+// failNow is fail for who does not hold mu.
+func (w *Writer) failNow(cause error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.fail(cause)
 }
 
 // write seals a frame and writes it to its place.
