@@ -293,8 +293,11 @@ func (p *program) mediumChanger(o *archiveCreateOptions, r *reporter) func(conte
 			})
 		}
 	}
+	if !p.err.terminal {
+		return nil
+	}
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err != nil || !p.err.terminal {
+	if err != nil {
 		return nil
 	}
 	tty.Close()

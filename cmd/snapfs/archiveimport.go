@@ -12,11 +12,12 @@ import (
 )
 
 type archiveImportOptions struct {
-	volumes []string
-	dataset string
-	scratch string
-	secrets secretFlags // of a new store
-	open    archive.OpenOptions
+	volumes   []string
+	dataset   string
+	scratch   string
+	newSource bool
+	secrets   secretFlags // of a new store
+	open      archive.OpenOptions
 }
 
 func (p *program) archiveImportCommand() *cli.Command {
@@ -26,15 +27,20 @@ func (p *program) archiveImportCommand() *cli.Command {
 A store that is missing is made: it has the origin's keys for naming content, so that snapshots keep their IDs, and opens with the
 secret that opened the archive, or with a new one that is given. In a store with other keys all content is named, cut and
 encoded anew; the snapshots are found by their former IDs as well. Snapshots that are there are passed over, so that an
-interrupted import goes on when it is run again. What comes through a pipe is kept in a scratch directory first.`,
+interrupted import goes on when it is run again. Where the store has a dataset of the same name with another host or other
+paths, nothing is imported without --new-source. What comes through a pipe is kept in a scratch directory first.`,
 			"snapfs --store /srv/new archive import /mnt/usb/archive",
 			"snapfs archive import --dataset home a-0001.snapfs a-0002.snapfs"),
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "dataset", Usage: "only snapshots of dataset `D`"},
+			&cli.BoolFlag{Name: "new-source", Usage: "a dataset of the store may go on with another host or other paths"},
 			&cli.StringFlag{Name: "scratch", Usage: "`DIR` for what comes through pipes and for healed bytes"},
 		}, append(archiveSecretFlags(), newSecretFlags()...)...),
 		Action: action(1, -1, func(c *cli.Context, args []string) error {
-			o := archiveImportOptions{args, c.String("dataset"), c.String("scratch"), readSecretFlags(c, "new-"), p.bareOptions()}
+			o := archiveImportOptions{
+				volumes: args, dataset: c.String("dataset"), scratch: c.String("scratch"), newSource: c.Bool("new-source"),
+				secrets: readSecretFlags(c, "new-"), open: p.bareOptions(),
+			}
 			if err := p.withArchiveSecret(c, &o.open); err != nil {
 				return err
 			}
@@ -121,7 +127,7 @@ func (p *program) archiveImport(ctx context.Context, st *store.Store, b *archive
 	r := p.newReporter()
 	defer r.clear()
 	result, err := archive.Import(ctx, st, b, archive.ImportOptions{
-		Dataset: o.dataset, Scratch: o.scratch, Program: programName(), Wait: p.global.wait,
+		Dataset: o.dataset, NewSource: o.newSource, Scratch: o.scratch, Program: programName(), Wait: p.global.wait,
 		Done: func(i archive.Imported) { p.printImported(r, i) },
 		Progress: func(g archive.ImportProgress) {
 			r.progress(func() any { return archiveProgress{"progress", g.Bytes, 0} }, func() string {

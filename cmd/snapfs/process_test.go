@@ -269,6 +269,65 @@ func TestPasswordOnTerminal(t *testing.T) {
 	}
 }
 
+// TestMediumOnTerminal: somebody is asked for the next medium, changes it and presses Enter; or gives up, and goes on with the set later.
+func TestMediumOnTerminal(t *testing.T) {
+	dir := filepath.Dir(clearStore(t))
+	data := make([]byte, 3<<20)
+	rand.Read(data)
+	if err := os.WriteFile(filepath.Join(dir, "data"), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := finishes(t, process(t, "backup", filepath.Join(dir, "data"), "--dataset", "d")); code != exitDone {
+		t.Fatalf("exit code %d: %s", code, out)
+	}
+	medium := filepath.Join(dir, "medium")
+	const prompt = "change the medium and press Enter "
+	// answer waits for prompts; at each the medium is taken out, and Enter pressed or what else is to be.
+	answer := func(cmd *exec.Cmd, keys ...string) (code int, shown string) {
+		tty := terminal(t, cmd)
+		defer tty.Close()
+		var seen bytes.Buffer
+		for buf, taken := make([]byte, 1024), 0; ; {
+			n, err := tty.Read(buf)
+			seen.Write(buf[:n])
+			if err != nil {
+				break // EIO: the process has closed its end
+			}
+			if strings.HasSuffix(seen.String(), prompt) && len(keys) > 0 {
+				taken++
+				full, _ := filepath.Glob(filepath.Join(dir, "full-*"))
+				if err := os.Rename(medium, filepath.Join(dir, fmt.Sprintf("full-%d", len(full)+1))); err != nil {
+					t.Errorf("change %d: %v", taken, err)
+				}
+				io.WriteString(tty, keys[0])
+				keys = keys[1:]
+			}
+		}
+		cmd.Wait()
+		return cmd.ProcessState.ExitCode(), seen.String()
+	}
+	code, shown := answer(process(t, "archive", "create", "--to", medium, "--set", "one", "--volume-size", "1M"), "\n", "\x03")
+	if code != exitInterrupted || !strings.Contains(shown, "volume 2 of set one goes to "+medium) || !strings.Contains(shown, "volume 3 of set one") {
+		t.Fatalf("exit code %d, shown %q", code, shown)
+	}
+	code, shown = answer(process(t, "archive", "create", "--to", medium, "--resume", "one", "--volume-size", "1M"), "some words\n", "\n", "\n", "\n")
+	if code != exitDone || strings.Contains(shown, "volume 3 of set one goes") || !strings.Contains(shown, "volume 4 of set one goes") {
+		t.Fatalf("resumed: exit code %d, shown %q", code, shown)
+	}
+	volumes, err := filepath.Glob(filepath.Join(dir, "full-*"))
+	if err != nil || len(volumes) < 3 {
+		t.Fatalf("%q %v", volumes, err)
+	}
+	if code, out := finishes(t, process(t, append([]string{"archive", "verify", medium}, volumes...)...)); code != exitDone || !strings.Contains(out, "complete and whole") {
+		t.Errorf("verify: exit code %d: %s", code, out)
+	}
+	cmd := process(t, "archive", "create", "--to", filepath.Join(dir, "other"), "--level", "full", "--volume-size", "1M")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if code, out := finishes(t, cmd); code != exitFailed || !strings.Contains(out, "volume 2") || !strings.Contains(out, "hint: ") {
+		t.Errorf("nobody to ask: exit code %d: %s", code, out)
+	}
+}
+
 func TestProgressOnTerminal(t *testing.T) {
 	clearStore(t)
 	code, shown := converse(t, process(t, "backup", "--command", "head -c 3M /dev/urandom; sleep 0.5; head -c 1M /dev/urandom", "--as", "s"))

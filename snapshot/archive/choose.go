@@ -71,14 +71,28 @@ func Expire(ctx context.Context, st *store.Store, now time.Time, dryRun bool) ([
 			continue
 		}
 		if err := expire(ctx, st, s, now); err != nil {
-			return gone, err
+			return gone[:len(gone)-1], err
 		}
 	}
 	return gone, nil
 }
 
-// expire leaves of a set what is needed to know its volumes again.
+// expire leaves of a set what is needed to know its volumes again. Errors: *store.LockedError for an unfinished one that may just be gone on with.
 func expire(ctx context.Context, st *store.Store, s *store.ArchiveSet, now time.Time) error {
+	if s.Finished.IsZero() {
+		unlock, err := st.LockArchives(ctx, s.Pool)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		state, err := st.State(ctx) // it may have been finished in the meantime
+		if err != nil {
+			return err
+		}
+		if s = Sets(state.Archives).byID(s.ID); !s.Finished.IsZero() || !s.Expired.IsZero() {
+			return nil
+		}
+	}
 	e := *s
 	e.Expired, e.Snapshots, e.Resume, e.Volumes = now.UTC(), nil, nil, slices.Clone(s.Volumes)
 	for i := range e.Volumes {

@@ -14,6 +14,8 @@ var (
 	ErrUnknownSet = errors.New("no such archive set")
 	// ErrFinished: a finished set cannot be resumed.
 	ErrFinished = errors.New("the set is finished already")
+	// ErrExpired: an expired set cannot be resumed.
+	ErrExpired = errors.New("the set has expired")
 	// ErrVolumeExists: a volume would be overwritten.
 	ErrVolumeExists = errors.New("a volume is there already")
 	// ErrNotEmpty: a device or file holds something that is no expired volume.

@@ -15,17 +15,21 @@ import (
 	"snapfs/store"
 )
 
+// ErrOtherSource: the store has a dataset of that name with another host or other paths.
+var ErrOtherSource = errors.New("the store has other snapshots under that name")
+
 // ErrDamagedSnapshot: a snapshot was not imported because a part of it is damaged or missing in the volumes.
 var ErrDamagedSnapshot = errors.New("a part of it is damaged or missing in the volumes")
 
 // ImportOptions say how snapshots are taken over.
 type ImportOptions struct {
-	Dataset  string // only snapshots of this dataset; "": all
-	Scratch  string
-	Program  string
-	Wait     bool
-	Progress func(ImportProgress)
-	Done     func(Imported)
+	Dataset   string // only snapshots of this dataset; "": all
+	NewSource bool   // a dataset of the store may go on with another host or other paths
+	Scratch   string
+	Program   string
+	Wait      bool
+	Progress  func(ImportProgress)
+	Done      func(Imported)
 }
 
 // ImportProgress tells how far an import is.
@@ -53,7 +57,7 @@ type ImportResult struct {
 
 // Import takes the snapshots of the volumes over into a store, oldest first. If the store names content by the same keys, snapshots keep
 // their IDs; else every blob is named anew, chunks are cut anew and nodes encoded anew, and manifest and summary say where the snapshot
-// comes from. Interrupted, it goes on when it is run again.
+// comes from. Interrupted, it goes on when it is run again. Errors, before anything is written: ErrNothing, ErrOtherSource.
 func Import(ctx context.Context, st *store.Store, b *Bare, o ImportOptions) (*ImportResult, error) {
 	state, err := b.State(ctx)
 	if err != nil {
@@ -68,6 +72,9 @@ func Import(ctx context.Context, st *store.Store, b *Bare, o ImportOptions) (*Im
 		return nil, err
 	}
 	list := slices.DeleteFunc(slices.Clone(state.Snapshots), func(s store.Snapshot) bool { return o.Dataset != "" && s.Dataset != o.Dataset })
+	if err := i.checkSources(list); err != nil {
+		return nil, err
+	}
 	for n, s := range list {
 		i.progress.Snapshots, i.progress.SnapshotsTotal = n, len(list)
 		if err := i.snapshot(ctx, s); err != nil {
@@ -106,6 +113,57 @@ func (i *importer) know(ctx context.Context) error {
 		if sum, err := snapshot.ParseSummary(s.Summary); err == nil && !sum.OriginSnapshot.IsZero() {
 			i.ids[sum.OriginSnapshot] = s.ID
 		}
+	}
+	return nil
+}
+
+// checkSources refuses to mix sources in one timeline, as a backup does: what a dataset has here beside snapshots from this origin must
+// have the host and the paths of the newest one that would come. The origin itself takes its own back without asking.
+func (i *importer) checkSources(list []store.Snapshot) error {
+	origin := i.b.OriginStore()
+	if i.o.NewSource || fmt.Sprintf("%x", i.st.ID()) == origin {
+		return nil
+	}
+	archived, coming := map[store.ID]bool{}, map[string]store.Snapshot{}
+	for _, s := range list {
+		archived[s.ID] = true
+		if _, there := i.ids[s.ID]; there {
+			continue
+		}
+		if n, ok := coming[s.Dataset]; !ok || later(s, n) {
+			coming[s.Dataset] = s
+		}
+	}
+	here := map[string]store.Snapshot{}
+	for _, s := range i.known {
+		sum, err := snapshot.ParseSummary(s.Summary)
+		if err != nil || archived[s.ID] || sum.OriginStore == origin {
+			continue
+		}
+		if n, ok := here[s.Dataset]; !ok || later(s, n) {
+			here[s.Dataset] = s
+		}
+	}
+	for _, s := range list {
+		if h, ok := here[s.Dataset]; ok && coming[s.Dataset].ID == s.ID {
+			if err := sameSource(h, s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func sameSource(here, coming store.Snapshot) error {
+	a, err := snapshot.ParseSummary(here.Summary)
+	b, problem := snapshot.ParseSummary(coming.Summary)
+	switch {
+	case err != nil || problem != nil:
+		return nil // nobody can tell
+	case a.Host != b.Host:
+		return fmt.Errorf("dataset %s: %w (of host %s, the volumes are of %s)", here.Dataset, ErrOtherSource, a.Host, b.Host)
+	case !slices.Equal(a.Paths, b.Paths):
+		return fmt.Errorf("dataset %s: %w (of %q, the volumes are of %q)", here.Dataset, ErrOtherSource, a.Paths, b.Paths)
 	}
 	return nil
 }

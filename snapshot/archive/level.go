@@ -128,7 +128,10 @@ func (list Sets) Parent(pool string, want Level) (*store.ArchiveSet, volume.SetL
 func (list Sets) Expiring(now time.Time) (gone []*store.ArchiveSet) {
 	needed := map[[16]byte]bool{}
 	over := func(s *store.ArchiveSet) bool {
-		return !s.KeepUntil.IsZero() && s.KeepUntil.Before(now) && !s.Finished.IsZero()
+		if s.Finished.IsZero() {
+			return s.State == StateRetired
+		}
+		return !s.KeepUntil.IsZero() && s.KeepUntil.Before(now)
 	}
 	for i := range list {
 		s := &list[i]

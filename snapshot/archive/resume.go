@@ -9,7 +9,7 @@ import (
 )
 
 // Resume goes on with a set that was interrupted: complete volumes stay, everything else is written again. Of the options those count
-// that say where and how to write; what is in the set was said when it was begun. Errors: ErrUnknownSet, ErrFinished, ErrParityLost,
+// that say where and how to write; what is in the set was said when it was begun. Errors: ErrUnknownSet, ErrFinished, ErrExpired, ErrParityLost,
 // store.ErrNotFound (a snapshot is gone), and those of Create.
 func Resume(ctx context.Context, st *store.Store, ref string, o Options) (Result, error) {
 	if err := o.fill(); err != nil {
@@ -23,6 +23,16 @@ func Resume(ctx context.Context, st *store.Store, ref string, o Options) (Result
 	return w.write(ctx)
 }
 
+func resumable(s *store.ArchiveSet) error {
+	switch {
+	case !s.Expired.IsZero():
+		return fmt.Errorf("%s: %w", s.Name, ErrExpired)
+	case !s.Finished.IsZero():
+		return fmt.Errorf("%s: %w", s.Name, ErrFinished)
+	}
+	return nil
+}
+
 // interrupted finds the set and brings its writer into the state after the last complete volume.
 func interrupted(ctx context.Context, st *store.Store, ref string, o *Options) (_ *setWriter, unlock func(), err error) {
 	state, err := st.State(ctx)
@@ -33,8 +43,8 @@ func interrupted(ctx context.Context, st *store.Store, ref string, o *Options) (
 	if err != nil {
 		return nil, nil, err
 	}
-	if !set.Finished.IsZero() {
-		return nil, nil, fmt.Errorf("%s: %w", set.Name, ErrFinished)
+	if err := resumable(set); err != nil {
+		return nil, nil, err
 	}
 	if unlock, err = st.LockArchives(ctx, set.Pool); err != nil {
 		return nil, nil, err
@@ -49,8 +59,8 @@ func interrupted(ctx context.Context, st *store.Store, ref string, o *Options) (
 	}
 	sets := Sets(state.Archives)
 	w := &setWriter{st: st, o: o, set: *sets.byID(set.ID)}
-	if !w.set.Finished.IsZero() {
-		return nil, nil, fmt.Errorf("%s: %w", set.Name, ErrFinished)
+	if err := resumable(&w.set); err != nil {
+		return nil, nil, err
 	}
 	if err := w.state.decode(w.set.Resume); err != nil {
 		return nil, nil, err
