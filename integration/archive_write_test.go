@@ -3,6 +3,7 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -187,5 +188,60 @@ func TestArchivePipeCloses(t *testing.T) {
 	}
 	if s := w.setsByName()["one"]; s.State != "unfinished" {
 		t.Errorf("the set is %q", s.State)
+	}
+}
+
+// TestArchiveWaitsForReader: a set for a FIFO that nobody reads is interrupted like any other command, and leaves nothing.
+func TestArchiveWaitsForReader(t *testing.T) {
+	w := archiveSource(t, 1)
+	pipe := w.path("pipe")
+	sh(t, w.dir, `mkfifo "$1"`, pipe)
+	j := w.start("archive", "create", "--to", pipe, "--set", "one")
+	time.Sleep(time.Second)
+	if j.ended() {
+		t.Fatalf("it did not wait: %s", j.wait().stderr)
+	}
+	if err := j.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	j.want(130)
+	if _, known := w.setsByName()["one"]; known {
+		t.Error("a set was begun")
+	}
+	j = w.start("archive", "create", "--to", pipe, "--set", "one")
+	time.Sleep(200 * time.Millisecond)
+	sh(t, w.dir, `cat "$1" > volume`, pipe)
+	j.want(0)
+	w.do(0, "archive", "verify", w.path("volume"))
+}
+
+// TestArchiveTwoAtOnce: a second set of a pool is refused while one is written, or waits for it.
+func TestArchiveTwoAtOnce(t *testing.T) {
+	w := archiveSource(t, 2)
+	sh(t, w.dir, `mkfifo pipe`)
+	first := w.start("archive", "create", "--to", w.path("pipe"), "--set", "one")
+	reader, err := os.Open(w.path("pipe"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if _, err := reader.Read(make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	out := w.do(1, "archive", "create", "--to", w.mkdir("out"), "--set", "two")
+	if !strings.Contains(out.stderr, "archive create") || !strings.Contains(out.stderr, "--wait") {
+		t.Errorf("%s", out.stderr)
+	}
+	second := w.start("archive", "create", "--to", w.path("out"), "--set", "two", "--wait")
+	other := w.do(0, "archive", "create", "--to", w.mkdir("other"), "--set", "three", "--pool", "other")
+	if !strings.Contains(other.stdout, "three: full set") || second.ended() {
+		t.Errorf("%s, ended %v", other.stdout, second.ended())
+	}
+	if _, err := io.Copy(io.Discard, reader); err != nil {
+		t.Fatal(err)
+	}
+	first.want(0)
+	if o := second.want(0); !strings.Contains(o.stdout, "two: incremental set") {
+		t.Errorf("%s", o.stdout)
 	}
 }

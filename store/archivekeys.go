@@ -52,10 +52,10 @@ func (s *Store) OpenSetKeys(id [16]byte, sealed []byte) (*seal.Bundle, error) {
 	return s.bundle.OpenSetKeys(id, sealed)
 }
 
-// LockArchives keeps others from writing sets of a pool until unlock is called (*LockedError names the job that does).
-func (s *Store) LockArchives(ctx context.Context, pool string) (unlock func(), err error) {
+// LockArchives keeps others from writing sets of a pool until unlock is called; it waits for who does so already, or *LockedError names that job.
+func (s *Store) LockArchives(ctx context.Context, pool string, wait bool) (unlock func(), err error) {
 	name := "archive pool " + pool
-	if err := s.session.Lock(ctx, name, s.job, false); err != nil {
+	if err := s.session.Lock(ctx, name, s.job, wait); err != nil {
 		return nil, err
 	}
 	return func() {

@@ -190,7 +190,7 @@ func (p *program) runArchiveCreate(ctx context.Context, o archiveCreateOptions) 
 
 // prepareArchive completes the options with what depends on the store.
 func (p *program) prepareArchive(ctx context.Context, st *store.Store, o *archiveCreateOptions, r *reporter) (err error) {
-	o.Now, o.Zone, o.Program = p.now, p.zone, programName()
+	o.Now, o.Zone, o.Program, o.Wait = p.now, p.zone, programName(), p.global.wait
 	if o.keepFor != "" {
 		d, err := snapshot.ParseDuration(o.keepFor)
 		if err != nil {
@@ -199,7 +199,7 @@ func (p *program) prepareArchive(ctx context.Context, st *store.Store, o *archiv
 		o.KeepUntil = d.After(p.now())
 	}
 	o.Target = func(permit archive.Permit) (archive.Target, error) {
-		return archive.OpenTarget(o.to, archive.TargetOptions{Block: o.block, Permit: permit, Stdout: stdoutVolumes{p.out.raw}})
+		return archive.OpenTarget(ctx, o.to, archive.TargetOptions{Block: o.block, Permit: permit, Stdout: stdoutVolumes{p.out.raw}})
 	}
 	o.ChangeAlways = o.nextVolume != ""
 	o.Change = p.mediumChanger(o, r)

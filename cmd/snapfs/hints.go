@@ -69,6 +69,7 @@ var plainHints = []struct {
 	{archive.ErrVolumeSize, "give a larger --volume-size, or less --parity"},
 	{archive.ErrTarget, "give a directory that is there, a file, a FIFO, a device or -"},
 	{archive.ErrOtherSource, "'snapfs dataset rename' the one in the store, or give --new-source if this is the same data in another place"},
+	{archive.ErrParityDir, "give the --parity-dir that the set was begun with"},
 	{archive.ErrParityLost, "give the --parity-dir that the set was begun with, or put its volumes back where they were written"},
 	{archive.ErrNotArchived, "'snapfs archive sets' lists the sets and how they are; 'snapfs archive create' makes one"},
 	{fs.ErrMissing, "make the directory first"},

@@ -80,7 +80,7 @@ func Expire(ctx context.Context, st *store.Store, now time.Time, dryRun bool) ([
 // expire leaves of a set what is needed to know its volumes again. Errors: *store.LockedError for an unfinished one that may just be gone on with.
 func expire(ctx context.Context, st *store.Store, s *store.ArchiveSet, now time.Time) error {
 	if s.Finished.IsZero() {
-		unlock, err := st.LockArchives(ctx, s.Pool)
+		unlock, err := st.LockArchives(ctx, s.Pool, false)
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -20,7 +21,7 @@ func Create(ctx context.Context, st *store.Store, o Options) (Result, error) {
 	if err := o.fill(); err != nil {
 		return Result{}, err
 	}
-	unlock, err := st.LockArchives(ctx, o.Pool)
+	unlock, err := st.LockArchives(ctx, o.Pool, o.Wait)
 	if err != nil {
 		return Result{}, err
 	}
@@ -162,6 +163,9 @@ func (w *setWriter) write(ctx context.Context) (res Result, err error) {
 	if err := w.openParity(); err != nil {
 		return res, err
 	}
+	if err := w.checkSize(p.largest); err != nil {
+		return res, err
+	}
 	if err := w.target.Check(Slot{Name: w.set.Name, Number: uint32(len(w.set.Volumes)) + 1}); err != nil && !w.state.ended {
 		return res, err
 	}
@@ -190,6 +194,53 @@ func (w *setWriter) write(ctx context.Context) (res Result, err error) {
 	res.Sheet, res.SheetErr = w.writeSheet(ctx)
 	return res, w.finishParity()
 }
+
+// checkSize refuses volumes that are too small for the largest frame before anything is written: not in the middle of the set.
+func (w *setWriter) checkSize(largest int) error {
+	if w.o.VolumeSize == 0 || w.state.ended {
+		return nil
+	}
+	id := volume.ID{1}
+	aead, err := w.keys.VolumeAEAD(id)
+	if err != nil {
+		return err
+	}
+	v, err := volume.Create(nowhere{}, w.label(id, 1), volume.Options{AEAD: aead, Parity: w.state.parity})
+	if err != nil {
+		return err
+	}
+	w.head.Number = 1
+	if _, _, err := v.Append(volume.FrameSet, w.head.Encode(), nil); err != nil {
+		return err
+	}
+	need := v.SealedSize(max(0, largest-volume.HeaderSize), 1)
+	if need <= w.o.VolumeSize {
+		return v.Close()
+	}
+	more := ""
+	if w.parity != nil {
+		more = ", and some more for parity volumes"
+	}
+	return errors.Join(fmt.Errorf("%w: at least %d bytes are needed%s", ErrVolumeSize, need, more), v.Close())
+}
+
+// nowhere is a volume.File that keeps nothing.
+type nowhere struct{}
+
+// WriteAt implements volume.File.
+func (nowhere) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+
+// ReadAt implements volume.File.
+func (nowhere) ReadAt([]byte, int64) (int, error) { return 0, io.EOF }
+
+// Sync implements volume.File.
+func (nowhere) Sync() error { return nil }
+
+// Truncate implements volume.File.
+func (nowhere) Truncate(int64) error { return nil }
+
+// Close implements volume.File.
+func (nowhere) Close() error { return nil }
 
 // plan finds what the set will hold, and completes the head.
 func (w *setWriter) plan(ctx context.Context, ids []store.ID) (*plan, error) {

@@ -34,6 +34,9 @@ func NewDirectory(dir string, permit Permit) (Target, error) {
 
 // Check implements Target.
 func (d *dirTarget) Check(v Slot) error {
+	if err := writable(d.dir); err != nil {
+		return err
+	}
 	return inTheWay(filepath.Join(d.dir, v.FileName()), d.permit)
 }
 
@@ -222,7 +225,13 @@ func syncDir(dir string) error {
 }
 
 // Abandon implements Medium.
-func (m *fileMedium) Abandon() error { return errors.Join(m.f.Close(), os.Remove(m.partial)) }
+func (m *fileMedium) Abandon() error {
+	err := os.Remove(m.partial)
+	if errors.Is(err, fs.ErrNotExist) { // it has its name already, and will be written over
+		err = nil
+	}
+	return errors.Join(m.f.Close(), err)
+}
 
 // Where implements Medium.
 func (m *fileMedium) Where() string {

@@ -30,6 +30,8 @@ var (
 	ErrName = errors.New("names are letters, digits, dots, dashes and underscores, 100 at most")
 	// ErrParityVolumes: not a number of parity volumes.
 	ErrParityVolumes = errors.New("a set has 0 to 16 parity volumes")
+	// ErrParityDir: a set with parity volumes needs a directory for them.
+	ErrParityDir = errors.New("the set has parity volumes, which need a directory")
 	// ErrParityLost: the sums of an interrupted set are not in the directory for parity, and the volumes are not where they were written.
 	ErrParityLost = errors.New("what the parity volumes are made of is not there")
 )

@@ -33,6 +33,8 @@ type Options struct {
 	KeepUntil     time.Time          // zero: for ever
 	// Target opens where the volumes go, given what decides about volumes in the way.
 	Target func(Permit) (Target, error)
+	// Wait waits for another set of the pool to be written.
+	Wait bool
 	// Overwrite lets expired volumes be overwritten.
 	Overwrite bool
 	// Change has the medium changed; nil: nobody is there.

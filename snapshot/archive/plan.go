@@ -23,6 +23,7 @@ type plan struct {
 	counts   Counts
 	ranks    *ranks
 	lost     []Lost
+	largest  int // bytes of the largest frame of the store that something is wanted of
 }
 
 func (p *plan) close() error { return errors.Join(p.metadata.close(), p.chunks.close()) }
@@ -175,6 +176,7 @@ func (l *locator) flush(ctx context.Context) error {
 		}
 		l.blobs++
 		l.bytes += int64(p.Length)
+		l.plan.largest = max(l.plan.largest, int(p.Stored))
 		r := row{l.plan.ranks.of(p.Volume), p.Offset, p.Start, l.kinds[i], p.Stored, p.Length, l.ids[i]}
 		if err := l.to.add(r.encode()); err != nil {
 			return err

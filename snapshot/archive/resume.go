@@ -46,7 +46,7 @@ func interrupted(ctx context.Context, st *store.Store, ref string, o *Options) (
 	if err := resumable(set); err != nil {
 		return nil, nil, err
 	}
-	if unlock, err = st.LockArchives(ctx, set.Pool); err != nil {
+	if unlock, err = st.LockArchives(ctx, set.Pool, o.Wait); err != nil {
 		return nil, nil, err
 	}
 	defer func() {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,8 +22,8 @@ type TargetOptions struct {
 // tapeBlock is what is written at once to a character device.
 const tapeBlock = 256 << 10
 
-// OpenTarget finds out what path is: a directory, a file to be made, a FIFO, a block or character device, or "-".
-func OpenTarget(path string, o TargetOptions) (Target, error) {
+// OpenTarget finds out what path is: a directory, a file to be made, a FIFO, a block or character device, or "-". It waits for the reader of a FIFO.
+func OpenTarget(ctx context.Context, path string, o TargetOptions) (Target, error) {
 	if path == "-" {
 		return &streamTarget{w: o.Stdout, where: "standard output", block: o.Block}, nil
 	}
@@ -39,7 +40,7 @@ func OpenTarget(path string, o TargetOptions) (Target, error) {
 	case info.Mode().IsRegular():
 		return newFileTarget(path, o)
 	case info.Mode()&os.ModeNamedPipe != 0:
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		f, err := openFIFO(ctx, path)
 		if err != nil {
 			return nil, err
 		}
@@ -48,6 +49,24 @@ func OpenTarget(path string, o TargetOptions) (Target, error) {
 		return newDeviceTarget(path, info.Mode()&os.ModeCharDevice != 0, o)
 	}
 	return nil, fmt.Errorf("%s: %w", path, ErrTarget)
+}
+
+// fifoWait is how often a FIFO is asked for its reader.
+const fifoWait = 50 * time.Millisecond
+
+// openFIFO waits for a reader. It asks instead of sleeping in open, out of which no signal would get it.
+func openFIFO(ctx context.Context, path string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK, 0)
+		if !errors.Is(err, unix.ENXIO) {
+			return f, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(fifoWait):
+		}
+	}
 }
 
 func hasSlash(path string) bool { return path[len(path)-1] == '/' }
@@ -102,7 +121,12 @@ func newFileTarget(path string, o TargetOptions) (Target, error) {
 }
 
 // Check implements Target.
-func (t *fileTarget) Check(Slot) error { return inTheWay(t.path, t.permit) }
+func (t *fileTarget) Check(Slot) error {
+	if err := writable(filepath.Dir(t.path)); err != nil {
+		return err
+	}
+	return inTheWay(t.path, t.permit)
+}
 
 // Open implements Target.
 func (t *fileTarget) Open(context.Context, Slot) (Medium, error) {

@@ -385,7 +385,11 @@ func (w *setWriter) openParity() error {
 	w.parity = newParityMaker(s, kept)
 	if w.o.VolumeSize > 0 {
 		label, _ := volume.EncodeLabel(w.parityLabel(volume.ID{1}, 1, 0, 0))
-		w.o.VolumeSize = volume.LargestCovered(w.o.VolumeSize, len(label)+volume.SetData*64, w.state.parity)
+		covered := volume.LargestCovered(w.o.VolumeSize, len(label)+volume.SetData*64, w.state.parity)
+		if covered <= 0 {
+			return fmt.Errorf("%w: %d bytes are too few for a parity volume", ErrVolumeSize, w.o.VolumeSize)
+		}
+		w.o.VolumeSize = covered
 	}
 	return w.checkSums()
 }

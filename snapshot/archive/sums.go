@@ -30,12 +30,28 @@ func newSums(dir, name string, m int) (*sums, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info, err := os.Stat(dir); err != nil {
+	if dir == "" {
+		return nil, ErrParityDir
+	}
+	if err := writable(dir); err != nil {
 		return nil, err
-	} else if !info.IsDir() {
-		return nil, fmt.Errorf("%s: %w: not a directory", dir, ErrTarget)
 	}
 	return &sums{dir: dir, name: name, m: m, code: code}, nil
+}
+
+// writable finds out beforehand whether files can be made in a directory.
+func writable(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = &os.PathError{Op: "open", Path: dir, Err: unix.ENOTDIR}
+	}
+	if err != nil {
+		return err
+	}
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return &os.PathError{Op: "write to", Path: dir, Err: err}
+	}
+	return nil
 }
 
 // groupOf is the group of a volume, from 0, and its number there.
@@ -156,6 +172,7 @@ type step struct {
 	at      int64 // of bufs, which hold n bytes
 	n       int
 	started int64 // up to here the device has been told to write
+	done    bool
 }
 
 // step begins to add volumes up to one to the sums over those of its group up to another, 0: none.
@@ -264,13 +281,19 @@ func (a *step) complete() error {
 			return err
 		}
 	}
+	a.done = true
 	return syncDir(a.s.dir)
 }
 
-// stop closes the files.
+// stop closes the files. What was not completed goes: its room may be what was missing.
 func (a *step) stop() {
 	for _, f := range slices.Concat(a.old, a.new) {
 		f.Close() // synced, or of no use
+	}
+	for _, f := range a.new {
+		if !a.done {
+			_ = os.Remove(f.Name()) // else it is written over
+		}
 	}
 	a.old, a.new = nil, nil
 }

@@ -417,7 +417,7 @@ func TestPermit(t *testing.T) {
 	id := s.take(randomFiles(rand.New(rand.NewPCG(4, 4)), 3))
 	file := filepath.Join(dir, "disk")
 	o := s.options("", id)
-	o.Level, o.Target = LevelFull, func(p Permit) (Target, error) { return OpenTarget(file, TargetOptions{Permit: p}) }
+	o.Level, o.Target = LevelFull, func(p Permit) (Target, error) { return OpenTarget(t.Context(), file, TargetOptions{Permit: p}) }
 	o.KeepUntil = s.now.Add(time.Hour)
 	_, err := Create(t.Context(), s.st, o)
 	must(t, err)
@@ -458,7 +458,7 @@ func TestStream(t *testing.T) {
 		o := s.options("", id)
 		o.Level, o.VolumeSize = LevelFull, 1<<20
 		o.Target = func(p Permit) (Target, error) {
-			return OpenTarget("-", TargetOptions{Permit: p, Block: block, Stdout: onlyWriter{&pipe, block}})
+			return OpenTarget(t.Context(), "-", TargetOptions{Permit: p, Block: block, Stdout: onlyWriter{&pipe, block}})
 		}
 		_, err := Create(t.Context(), s.st, o)
 		must(t, err)
