@@ -26,7 +26,8 @@ The level auto is incremental if the pool has a set to build on, else full.
 
 By default what unlocks the store unlocks the volumes as well. --recipient and the archive password make keys for this
 set alone. A set that was interrupted goes on with --resume. Parity volumes are as large as the largest of the others;
---parity-dir needs room for them twice. Exit code 4: something could not be read from the store; what could is in the set.`,
+--parity-dir needs room for them twice, and volumes in a directory must stay there until the set is finished. Exit code
+4: something could not be read from the store; what could is in the set.`,
 			"snapfs archive create --to /media/disk", "snapfs archive create etc --to /dev/sdx --level full --keep-for 7y",
 			"snapfs archive create --to - --recipient age1... | ssh host 'cat > etc.snapfs'",
 			"snapfs archive create --to /media/disk --volume-size 100G --parity-volumes 1 --parity-dir /var/tmp",
