@@ -301,10 +301,10 @@ func (w *setWriter) blobs(ctx context.Context, p *plan) error {
 }
 
 // section writes the blobs of a sorter in the order in which they lie.
-func (w *setWriter) section(ctx context.Context, p *plan, rows *sorter, phase string, total int64) error {
+func (w *setWriter) section(ctx context.Context, p *plan, rows *snapshot.Sorter, phase string, total int64) error {
 	r := &reading{st: w.st, ranks: p.ranks, level: w.o.Level0}
 	done := int64(0)
-	err := r.each(ctx, rows.sorted(), func(ctx context.Context, t *taken) error {
+	err := r.each(ctx, rows.Sorted(), func(ctx context.Context, t *taken) error {
 		for _, l := range t.lost {
 			p.lose(l)
 		}

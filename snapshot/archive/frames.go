@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"snapfs/snapshot"
 	"snapfs/store"
 	"snapfs/store/volume"
 )
@@ -55,7 +56,7 @@ type reading struct {
 }
 
 // each calls fn with what came of each group of rows, in order.
-func (r *reading) each(ctx context.Context, rows *sortedRecords, fn func(context.Context, *taken) error) error {
+func (r *reading) each(ctx context.Context, rows *snapshot.SortedRecords, fn func(context.Context, *taken) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	type task struct {
 		group
@@ -109,11 +110,11 @@ func (r *reading) each(ctx context.Context, rows *sortedRecords, fn func(context
 }
 
 // groups puts the rows of each frame together.
-func (r *reading) groups(rows *sortedRecords, fn func(group) error) error {
+func (r *reading) groups(rows *snapshot.SortedRecords, fn func(group) error) error {
 	var now group
 	var rank uint32
 	for {
-		record, err := rows.next()
+		record, err := rows.Next()
 		if err != nil {
 			return err
 		}

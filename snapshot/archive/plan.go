@@ -12,21 +12,22 @@ import (
 	"slices"
 	"time"
 
+	"snapfs/snapshot"
 	"snapfs/store"
 	"snapfs/store/volume"
 )
 
 // plan is what a set will hold, in the order in which it lies in the store.
 type plan struct {
-	metadata *sorter // rows
-	chunks   *sorter // rows
+	metadata *snapshot.Sorter // rows
+	chunks   *snapshot.Sorter // rows
 	counts   Counts
 	ranks    *ranks
 	lost     []Lost
 	largest  int // bytes of the largest frame of the store that something is wanted of
 }
 
-func (p *plan) close() error { return errors.Join(p.metadata.close(), p.chunks.close()) }
+func (p *plan) close() error { return errors.Join(p.metadata.Close(), p.chunks.Close()) }
 
 // planner makes a plan.
 type planner struct {
@@ -38,7 +39,7 @@ type planner struct {
 
 // make finds what snapshots need and where it lies.
 func (p *planner) make(ctx context.Context, snapshots []store.ID) (_ *plan, err error) {
-	out := &plan{metadata: newSorter(rowSize, p.dir), chunks: newSorter(rowSize, p.dir)}
+	out := &plan{metadata: snapshot.NewSorter(rowSize, p.dir), chunks: snapshot.NewSorter(rowSize, p.dir)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, out.close())
@@ -47,13 +48,13 @@ func (p *planner) make(ctx context.Context, snapshots []store.ID) (_ *plan, err 
 	if out.ranks, err = readRanks(ctx, p.st); err != nil {
 		return nil, err
 	}
-	wanted := newSorter(len(store.ID{}), p.dir)
-	defer wanted.close()
+	wanted := snapshot.NewSorter(len(store.ID{}), p.dir)
+	defer wanted.Close()
 	meta := &locator{st: p.st, to: out.metadata, plan: out}
 	w := &walker{
 		src: p.st, met: map[store.ID]struct{}{},
 		meta:     func(kind store.Kind, id store.ID) error { return meta.add(ctx, kind, id) },
-		chunk:    func(id store.ID) error { return wanted.add(id[:]) },
+		chunk:    func(id store.ID) error { return wanted.Add(id[:]) },
 		lost:     out.lose,
 		progress: func(n int64) { p.progress(Progress{Phase: PhasePlan, Done: n}) },
 	}
@@ -82,14 +83,14 @@ func (p *plan) lose(l Lost) {
 }
 
 // unarchived gives the locator the wanted chunks that no list has.
-func (p *planner) unarchived(ctx context.Context, wanted *sorter, to *locator) error {
+func (p *planner) unarchived(ctx context.Context, wanted *snapshot.Sorter, to *locator) error {
 	var lists []*excluded
 	for _, root := range p.without {
 		lists = append(lists, &excluded{list: p.st.IDList(root)})
 	}
-	all := wanted.sorted()
+	all := wanted.Sorted()
 	for {
-		record, err := all.next()
+		record, err := all.Next()
 		if err != nil {
 			return err
 		}
@@ -142,7 +143,7 @@ func (e *excluded) has(ctx context.Context, id store.ID) (bool, error) {
 // locator finds where blobs lie, many at a time.
 type locator struct {
 	st    *store.Store
-	to    *sorter
+	to    *snapshot.Sorter
 	plan  *plan
 	kinds []store.Kind
 	ids   []store.ID
@@ -178,7 +179,7 @@ func (l *locator) flush(ctx context.Context) error {
 		l.bytes += int64(p.Length)
 		l.plan.largest = max(l.plan.largest, int(p.Stored))
 		r := row{l.plan.ranks.of(p.Volume), p.Offset, p.Start, l.kinds[i], p.Stored, p.Length, l.ids[i]}
-		if err := l.to.add(r.encode()); err != nil {
+		if err := l.to.Add(r.encode()); err != nil {
 			return err
 		}
 	}

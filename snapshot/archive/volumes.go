@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"snapfs/snapshot"
 	"snapfs/store"
 	"snapfs/store/seal"
 	"snapfs/store/volume"
@@ -43,7 +44,7 @@ type currentVolume struct {
 	w       *volume.Writer
 	open    []openFrame // that may not be on the medium yet, in order
 	frames  int         // with what the set is about
-	carried *sorter     // chunks on the medium
+	carried *snapshot.Sorter     // chunks on the medium
 	whole   int64       // bytes on the medium that are whole frames
 }
 
@@ -139,7 +140,7 @@ func (v *currentVolume) settle() error {
 			if store.Kind(b.Kind) != store.KindChunk {
 				continue
 			}
-			if err := v.carried.add(b.ID[:]); err != nil {
+			if err := v.carried.Add(b.ID[:]); err != nil {
 				return err
 			}
 		}
@@ -200,7 +201,7 @@ func (w *setWriter) change(ctx context.Context, number uint32) error {
 
 // newVolume writes the label.
 func (w *setWriter) newVolume(number uint32, m Medium) (*currentVolume, error) {
-	v := &currentVolume{number: number, medium: m, tape: &tape{m: m, span: volume.SpanLength(w.state.parity)}, carried: newSorter(len(store.ID{}), w.o.TempDir)}
+	v := &currentVolume{number: number, medium: m, tape: &tape{m: m, span: volume.SpanLength(w.state.parity)}, carried: snapshot.NewSorter(len(store.ID{}), w.o.TempDir)}
 	if _, err := rand.Read(v.id[:]); err != nil {
 		return nil, err
 	}
@@ -387,13 +388,13 @@ func (w *setWriter) enter(ctx context.Context, size int64, torn bool) error {
 }
 
 // list writes the sorted IDs as a list that stays in the store.
-func (w *setWriter) list(ctx context.Context, ids *sorter) (store.ID, error) {
-	defer ids.close()
+func (w *setWriter) list(ctx context.Context, ids *snapshot.Sorter) (store.ID, error) {
+	defer ids.Close()
 	blobs := w.st.NewWriter()
 	list := store.NewIDList(blobs)
-	all := ids.sorted()
+	all := ids.Sorted()
 	for {
-		record, err := all.next()
+		record, err := all.Next()
 		if err != nil {
 			return store.ID{}, err
 		}
@@ -427,7 +428,7 @@ func (w *setWriter) abandon() error {
 		return nil
 	}
 	w.now = nil
-	return errors.Join(v.w.Close(), v.medium.Abandon(), v.carried.close())
+	return errors.Join(v.w.Close(), v.medium.Abandon(), v.carried.Close())
 }
 
 // record appends a record of the set.

@@ -1,4 +1,4 @@
-package archive
+package snapshot
 
 import (
 	"bufio"
@@ -10,33 +10,34 @@ import (
 	"sort"
 )
 
-// sorter sorts records of one length as bytes, equal ones once, in bounded memory: what outgrows the budget is written in sorted runs to
+// Sorter sorts records of one length, at most 64 bytes, equal ones once, in bounded memory: what outgrows 16 MiB is written in sorted runs to
 // a temporary file without a name. Not safe for concurrent use.
-type sorter struct {
+type Sorter struct {
 	width  int
 	budget int
 	dir    string
 
 	buf  []byte
 	file *os.File
-	runs []run
+	runs []sortedRun
 	end  int64
 }
 
-// run is a sorted part of the file.
-type run struct{ from, length int64 }
+// sortedRun is a sorted part of the file.
+type sortedRun struct{ from, length int64 }
 
 // sorterBudget is how many bytes of records a sorter keeps in memory.
 const sorterBudget = 16 << 20
 
-func newSorter(width int, dir string) *sorter {
-	return &sorter{width: width, budget: sorterBudget, dir: dir}
+// NewSorter returns a Sorter of records of width bytes; dir is for the temporary file, "" the system's directory for such.
+func NewSorter(width int, dir string) *Sorter {
+	return &Sorter{width: width, budget: sorterBudget, dir: dir}
 }
 
-// add takes a copy of a record.
-func (s *sorter) add(record []byte) error {
+// Add takes a copy of a record.
+func (s *Sorter) Add(record []byte) error {
 	if len(record) != s.width {
-		panic("archive: record of another length")
+		panic("snapshot: record of another length")
 	}
 	s.buf = append(s.buf, record...)
 	if len(s.buf) < s.budget {
@@ -46,13 +47,13 @@ func (s *sorter) add(record []byte) error {
 }
 
 // Len, Less and Swap implement sort.Interface over the records in memory.
-func (s *sorter) Len() int { return len(s.buf) / s.width }
+func (s *Sorter) Len() int { return len(s.buf) / s.width }
 
 // Less implements sort.Interface.
-func (s *sorter) Less(i, j int) bool { return bytes.Compare(s.at(i), s.at(j)) < 0 }
+func (s *Sorter) Less(i, j int) bool { return bytes.Compare(s.at(i), s.at(j)) < 0 }
 
 // Swap implements sort.Interface.
-func (s *sorter) Swap(i, j int) {
+func (s *Sorter) Swap(i, j int) {
 	var spare [64]byte
 	a, b := s.at(i), s.at(j)
 	copy(spare[:], a)
@@ -60,10 +61,10 @@ func (s *sorter) Swap(i, j int) {
 	copy(b, spare[:])
 }
 
-func (s *sorter) at(i int) []byte { return s.buf[i*s.width : (i+1)*s.width] }
+func (s *Sorter) at(i int) []byte { return s.buf[i*s.width : (i+1)*s.width] }
 
 // settle sorts what is in memory and drops what is there twice.
-func (s *sorter) settle() {
+func (s *Sorter) settle() {
 	sort.Sort(s)
 	n := 0
 	for i := range s.Len() {
@@ -76,13 +77,13 @@ func (s *sorter) settle() {
 	s.buf = s.buf[:n*s.width]
 }
 
-func (s *sorter) spill() error {
+func (s *Sorter) spill() error {
 	s.settle()
 	if len(s.buf) < s.budget/2 {
 		return nil // most of it was there twice
 	}
 	if s.file == nil {
-		f, err := os.CreateTemp(s.dir, "snapfs-archive-*")
+		f, err := os.CreateTemp(s.dir, "snapfs-sort-*")
 		if err != nil {
 			return err
 		}
@@ -94,24 +95,25 @@ func (s *sorter) spill() error {
 	if _, err := s.file.WriteAt(s.buf, s.end); err != nil {
 		return err
 	}
-	s.runs = append(s.runs, run{s.end, int64(len(s.buf))})
+	s.runs = append(s.runs, sortedRun{s.end, int64(len(s.buf))})
 	s.end += int64(len(s.buf))
 	s.buf = s.buf[:0]
 	return nil
 }
 
-// sorted returns the records in order. The sorter takes none any more; close it when the records have been read.
-func (s *sorter) sorted() *sortedRecords {
+// Sorted returns the records in order. The Sorter takes none any more; close it when the records have been read.
+func (s *Sorter) Sorted() *SortedRecords {
 	s.settle()
-	m := &sortedRecords{width: s.width}
+	m := &SortedRecords{width: s.width}
 	for _, r := range s.runs {
-		m.sources = append(m.sources, &source{r: bufio.NewReaderSize(io.NewSectionReader(s.file, r.from, r.length), 32<<10)})
+		m.sources = append(m.sources, &sortedSource{r: bufio.NewReaderSize(io.NewSectionReader(s.file, r.from, r.length), 32<<10)})
 	}
-	m.sources = append(m.sources, &source{r: bytes.NewReader(s.buf)})
+	m.sources = append(m.sources, &sortedSource{r: bytes.NewReader(s.buf)})
 	return m
 }
 
-func (s *sorter) close() error {
+// Close gives memory and the temporary file back.
+func (s *Sorter) Close() error {
 	s.buf = nil
 	if s.file == nil {
 		return nil
@@ -119,45 +121,45 @@ func (s *sorter) close() error {
 	return s.file.Close()
 }
 
-// sortedRecords merges runs.
-type sortedRecords struct {
+// SortedRecords are the records of a Sorter in order. Not safe for concurrent use.
+type SortedRecords struct {
 	width   int
-	sources mergeHeap
+	sources runHeap
 	begun   bool
 	last    []byte
 	out     []byte
 }
 
-// source is a run that is being read.
-type source struct {
+// sortedSource is a run that is being read.
+type sortedSource struct {
 	r    io.Reader
 	head []byte
 }
 
-// mergeHeap has the run with the smallest record first.
-type mergeHeap []*source
+// runHeap has the run with the smallest record first.
+type runHeap []*sortedSource
 
 // Len implements heap.Interface.
-func (h mergeHeap) Len() int { return len(h) }
+func (h runHeap) Len() int { return len(h) }
 
 // Less implements heap.Interface.
-func (h mergeHeap) Less(i, j int) bool { return bytes.Compare(h[i].head, h[j].head) < 0 }
+func (h runHeap) Less(i, j int) bool { return bytes.Compare(h[i].head, h[j].head) < 0 }
 
 // Swap implements heap.Interface.
-func (h mergeHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h runHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 
 // Push implements heap.Interface.
-func (h *mergeHeap) Push(x any) { *h = append(*h, x.(*source)) }
+func (h *runHeap) Push(x any) { *h = append(*h, x.(*sortedSource)) }
 
 // Pop implements heap.Interface.
-func (h *mergeHeap) Pop() any {
+func (h *runHeap) Pop() any {
 	last := (*h)[len(*h)-1]
 	*h = (*h)[:len(*h)-1]
 	return last
 }
 
 // fill reads the next record of a run; false at its end.
-func (s *source) fill(width int) (bool, error) {
+func (s *sortedSource) fill(width int) (bool, error) {
 	if s.head == nil {
 		s.head = make([]byte, width)
 	}
@@ -168,7 +170,7 @@ func (s *source) fill(width int) (bool, error) {
 	return err == nil, err
 }
 
-func (m *sortedRecords) begin() error {
+func (m *SortedRecords) begin() error {
 	m.begun = true
 	all := m.sources
 	m.sources = nil
@@ -185,8 +187,8 @@ func (m *sortedRecords) begin() error {
 	return nil
 }
 
-// next returns the next record, valid until the call after; nil at the end.
-func (m *sortedRecords) next() ([]byte, error) {
+// Next returns the next record, valid until the call after; nil at the end.
+func (m *SortedRecords) Next() ([]byte, error) {
 	if !m.begun {
 		if err := m.begin(); err != nil {
 			return nil, err
