@@ -77,6 +77,9 @@ func (s *Sorter) settle() {
 	s.buf = s.buf[:n*s.width]
 }
 
+// Spilled reports whether records are in the temporary file.
+func (s *Sorter) Spilled() bool { return s.file != nil }
+
 func (s *Sorter) spill() error {
 	s.settle()
 	if len(s.buf) < s.budget/2 {
@@ -118,7 +121,9 @@ func (s *Sorter) Close() error {
 	if s.file == nil {
 		return nil
 	}
-	return s.file.Close()
+	f := s.file
+	s.file = nil
+	return f.Close()
 }
 
 // SortedRecords are the records of a Sorter in order. Not safe for concurrent use.

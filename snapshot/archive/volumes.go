@@ -42,10 +42,10 @@ type currentVolume struct {
 	medium  Medium
 	tape    *tape
 	w       *volume.Writer
-	open    []openFrame // that may not be on the medium yet, in order
-	frames  int         // with what the set is about
-	carried *snapshot.Sorter     // chunks on the medium
-	whole   int64       // bytes on the medium that are whole frames
+	open    []openFrame      // that may not be on the medium yet, in order
+	frames  int              // with what the set is about
+	carried *snapshot.Sorter // chunks on the medium
+	whole   int64            // bytes on the medium that are whole frames
 }
 
 // openFrame is kept until it is certain to be on the medium.

@@ -198,7 +198,7 @@ func open(t testing.TB, src snapshot.Source, id store.ID) *snapshot.Tree {
 // run restores and fails the test on any error.
 func mustRun(t testing.TB, r Reader, tree *snapshot.Tree, o Options) *Result {
 	t.Helper()
-	res, err := Run(context.Background(), r, tree, withErrors(t, o))
+	res, err := runThrough(t, context.Background(), r, tree, withErrors(t, o))
 	if err != nil {
 		t.Fatal(err)
 	}

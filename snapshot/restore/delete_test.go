@@ -159,7 +159,7 @@ func TestDeleteRefused(t *testing.T) {
 		{listed, Options{To: dst}, ErrDeleteListed},
 	} {
 		c.o.Delete = true
-		if _, err := Run(context.Background(), blobs, c.tree, c.o); !errors.Is(err, c.want) {
+		if _, err := runThrough(t, context.Background(), blobs, c.tree, c.o); !errors.Is(err, c.want) {
 			t.Errorf("%+v: %v, want %v", c.o, err, c.want)
 		}
 	}

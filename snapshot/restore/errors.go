@@ -47,6 +47,8 @@ var (
 	ErrDiffers = errors.New("differs from the snapshot when read back")
 	// ErrName: the snapshot holds a name that no directory may have.
 	ErrName = errors.New("not a file name")
+	// ErrNotCome: a part of a file's content did not come through the pipe, or came damaged.
+	ErrNotCome = errors.New("a part of its content did not come, or came damaged")
 	// ErrFirstName: the name of a hard-linked file that was to be linked to could not be restored.
 	ErrFirstName = errors.New("the name it is linked to was not restored")
 )
@@ -56,7 +58,7 @@ func damaged(err error) bool {
 	var corrupt *store.CorruptError
 	var missing *store.MissingError
 	return errors.As(err, &corrupt) || errors.As(err, &missing) ||
-		errors.Is(err, snapshot.ErrMalformed) || errors.Is(err, errLength)
+		errors.Is(err, snapshot.ErrMalformed) || errors.Is(err, errLength) || errors.Is(err, ErrNotCome)
 }
 
 // errLength: a chunk is not as long as the file's list of chunks says.

@@ -37,7 +37,7 @@ func (r *run) buildFile(dir int, j *job, o *old) (err error) {
 	e := j.entry.Entry
 	buf := r.buffer()
 	defer r.recycle(buf)
-	var ready []byte // the whole content
+	var ready []byte
 	if len(e.Content.Items) == 1 && !e.Content.Items[0].ID.IsZero() && o == nil {
 		if ready, err = r.chunk(e.Content.Items[0], buf); err != nil {
 			return err
@@ -46,6 +46,13 @@ func (r *run) buildFile(dir int, j *job, o *old) (err error) {
 			return fmt.Errorf("%w: %d bytes, not %d", errLength, len(ready), e.Size)
 		}
 	}
+	return r.writeFile(dir, j, o, ready, 0)
+}
+
+// writeFile writes a regular file beside its name and renames it. ready is all its content but holes, and where that begins; nil: it is read, or
+// taken from the old file.
+func (r *run) writeFile(dir int, j *job, o *old, ready []byte, at int64) (err error) {
+	e := j.entry.Entry
 	bare := j.folder.made && !j.folder.hands
 	temp, fd, mode, err := r.create(dir, e, bare)
 	if err != nil {
@@ -57,10 +64,16 @@ func (r *run) buildFile(dir int, j *job, o *old) (err error) {
 			_ = r.unlink(dir, temp, 0)
 		}
 	}()
-	if ready != nil {
-		err = r.write(fd, ready, 0)
-	} else {
-		err = r.fill(fd, e, o, false)
+	switch {
+	case ready == nil:
+		err = r.fill(fd, e, o, fillOptions{})
+	case int64(len(ready)) < e.Size:
+		if err = again(func() error { return unix.Ftruncate(fd, e.Size) }); err != nil {
+			return err
+		}
+		fallthrough
+	default:
+		err = r.write(fd, ready, at)
 	}
 	if err != nil {
 		return err
@@ -73,10 +86,15 @@ func (r *run) buildFile(dir int, j *job, o *old) (err error) {
 		}
 		cur = currentOf(&st)
 	}
+	return r.moveFile(dir, j, temp, fd, cur)
+}
+
+// moveFile ends a file whose content is complete.
+func (r *run) moveFile(dir int, j *job, temp string, fd int, cur current) error {
 	if err := r.settleFile(dir, j, temp, handle{fd: fd}, cur); err != nil {
 		return err
 	}
-	r.behind.add(dir, e.Name, e.Size)
+	r.behind.add(dir, j.entry.Name, j.entry.Size)
 	return nil
 }
 
@@ -142,39 +160,59 @@ func (r *run) lateFlags(j *job) uint32 {
 
 // patch writes what differs into the file itself. It is given up, for the usual way, if the file cannot be opened so.
 func (r *run) patch(dir int, j *job, o *old) (done bool, err error) {
-	e := j.entry.Entry
-	fd, err := openat(dir, e.Name, unix.O_RDWR|unix.O_NONBLOCK, 0)
-	if err != nil {
+	fd, ok := r.openPatched(dir, j.entry.Name, o.st.Dev, o.st.Ino)
+	if !ok {
 		return false, nil
 	}
 	h := handle{fd: fd}
 	defer h.close()
-	st, err := fstat(fd)
-	if err != nil || st.Ino != o.st.Ino || st.Dev != o.st.Dev || st.Nlink != 1 || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return false, nil
-	}
-	if err := r.fill(fd, e, o, true); err != nil {
+	if err := r.fill(fd, j.entry.Entry, o, fillOptions{patch: true}); err != nil {
 		return false, err
 	}
-	if st, err = fstat(fd); err != nil {
-		return false, err
-	}
-	xattrs, err := r.xattrs(e)
+	return true, r.settlePatched(j, h)
+}
+
+// openPatched opens a file to write what differs into it: the one that was looked at, and no other name may lead to it.
+func (r *run) openPatched(dir int, name string, dev, ino uint64) (fd int, ok bool) {
+	fd, err := openat(dir, name, unix.O_RDWR|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return false, err
+		return -1, false
 	}
-	s := setter{h: h, cur: currentOf(&st), want: wanted{entry: e, xattrs: xattrs, late: r.lateFlags(j)}}
+	if !soleFile(fd, dev, ino) {
+		unix.Close(fd)
+		return -1, false
+	}
+	return fd, true
+}
+
+// soleFile reports whether a descriptor is of that regular file, which has one name.
+func soleFile(fd int, dev, ino uint64) bool {
+	st, err := fstat(fd)
+	return err == nil && st.Ino == ino && uint64(st.Dev) == dev && st.Nlink == 1 && st.Mode&unix.S_IFMT == unix.S_IFREG
+}
+
+// settlePatched sets the attributes of a file that was patched.
+func (r *run) settlePatched(j *job, h handle) error {
+	st, err := fstat(h.fd)
+	if err != nil {
+		return err
+	}
+	xattrs, err := r.xattrs(j.entry.Entry)
+	if err != nil {
+		return err
+	}
+	s := setter{h: h, cur: currentOf(&st), want: wanted{entry: j.entry.Entry, xattrs: xattrs, late: r.lateFlags(j)}}
 	out, err := s.run()
 	r.count.skipped.Add(out.skipped)
-	return true, err
+	return err
 }
 
 // filler writes a file's content, item by item.
 type filler struct {
-	run   *run
-	fd    int
-	old   *old // nil: nothing to take over
-	patch bool // fd is the old file itself
+	run *run
+	fd  int
+	old *old // nil: nothing to take over
+	fillOptions
 
 	mu      sync.Mutex
 	behind  []stretch
@@ -184,16 +222,23 @@ type filler struct {
 
 type stretch struct{ off, n int64 }
 
+// fillOptions say how a file is filled.
+type fillOptions struct {
+	patch bool // what is filled is the old file itself
+	// lacks is asked for a chunk before it is read; if it returns true the place stays empty. nil: all can be read.
+	lacks func(off int64, it snapshot.Item) (bool, error)
+}
+
 // fill writes all content of e into fd; holes stay holes.
-func (r *run) fill(fd int, e *snapshot.Entry, o *old, patch bool) error {
+func (r *run) fill(fd int, e *snapshot.Entry, o *old, how fillOptions) error {
 	if !o.readable() {
 		o = nil
 	}
-	w := &filler{run: r, fd: fd, old: o, patch: patch}
+	w := &filler{run: r, fd: fd, old: o, fillOptions: how}
 	var g errgroup.Group
 	g.SetLimit(r.Workers)
 	var end int64
-	hole := patch
+	hole := how.patch || how.lacks != nil
 	var failed error
 	err := r.tree.Items(r.ctx, e, 0, func(off int64, it snapshot.Item) bool {
 		end = off + it.Length
@@ -237,6 +282,11 @@ func (w *filler) put(off int64, it snapshot.Item) error {
 		same, err := w.run.sameChunk(o.fd, off, it, buf)
 		if err == nil && same {
 			return w.take(off, it.Length, sizedTo(buf, it.Length), buf)
+		}
+	}
+	if w.lacks != nil {
+		if lacking, err := w.lacks(off, it); lacking || err != nil {
+			return err
 		}
 	}
 	data, err := w.run.chunk(it, buf)

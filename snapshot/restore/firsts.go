@@ -124,6 +124,12 @@ func (p *positions) add(n uint32) {
 	p.bits[n/64] |= 1 << (n % 64)
 }
 
+func (p *positions) has(n uint32) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return int(n/64) < len(p.bits) && p.bits[n/64]&(1<<(n%64)) != 0
+}
+
 // each calls fn for the members in order, until it returns false.
 func (p *positions) each(fn func(uint32) bool) {
 	for i, word := range p.bits {

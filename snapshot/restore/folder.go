@@ -34,6 +34,8 @@ type folder struct {
 	prepare sync.Once // makes it writable for this run; altered says that this changed mode or flags
 	altered bool
 
+	late uint32 // number in passage.later; notLate: none. Guarded by passage.mu until the folder is finished
+
 	// Guarded by folders.mu.
 	fd    int // -1: closed
 	users int
@@ -51,7 +53,7 @@ const (
 )
 
 func newFolder(parent *folder, name string, source snapshot.Found, chosen bool) *folder {
-	f := &folder{parent: parent, name: name, source: source, chosen: chosen, attrs: chosen, fd: -1}
+	f := &folder{parent: parent, name: name, source: source, chosen: chosen, attrs: chosen, fd: -1, late: notLate}
 	f.pending.Store(1)
 	if parent != nil {
 		parent.pending.Add(1)

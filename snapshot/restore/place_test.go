@@ -48,10 +48,10 @@ func TestSelection(t *testing.T) {
 			t.Errorf("%+v: %s\nwant %s (%+v)", c.o, got, c.want, res)
 		}
 	}
-	if _, err := Run(context.Background(), blobs, tree, Options{To: t.TempDir(), Path: "a/none"}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := runThrough(t, context.Background(), blobs, tree, Options{To: t.TempDir(), Path: "a/none"}); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
-	if _, err := Run(context.Background(), blobs, tree, Options{To: t.TempDir(), Include: []string{"[a"}}); !errors.Is(err, ErrOptions) {
+	if _, err := runThrough(t, context.Background(), blobs, tree, Options{To: t.TempDir(), Include: []string{"[a"}}); !errors.Is(err, ErrOptions) {
 		t.Error(err)
 	}
 }
@@ -101,7 +101,7 @@ func TestInPlace(t *testing.T) {
 	ok(t, os.Chtimes(want, mtimeOf(t, src), mtimeOf(t, src)))
 	ok(t, os.Chmod(want, 0o755))
 	here := Options{InPlace: true, Host: "here"}
-	if _, err := Run(context.Background(), blobs, tree, Options{InPlace: true, Host: "elsewhere"}); !errors.Is(err, ErrOtherHost) {
+	if _, err := runThrough(t, context.Background(), blobs, tree, Options{InPlace: true, Host: "elsewhere"}); !errors.Is(err, ErrOtherHost) {
 		t.Error(err)
 	}
 	forced := Options{InPlace: true, Host: "elsewhere", Force: true, DryRun: true}
@@ -147,12 +147,12 @@ func TestInPlaceLinks(t *testing.T) {
 	ok(t, os.Symlink(base+"/target", base+"/real/data"))
 	ok(t, os.Lchown(base+"/real/data", 65534, 65534))
 	write(t, base+"/target/f", []byte("old"), 0o644)
-	if _, err := Run(context.Background(), blobs, tree, o); !errors.Is(err, ErrUnsafeLink) {
+	if _, err := runThrough(t, context.Background(), blobs, tree, o); !errors.Is(err, ErrUnsafeLink) {
 		t.Error(err)
 	}
 	ok(t, os.Lchown(base+"/real/data", 0, 0))
 	ok(t, os.Chown(base+"/real", 65534, 65534))
-	if _, err := Run(context.Background(), blobs, tree, o); !errors.Is(err, ErrUnsafeLink) {
+	if _, err := runThrough(t, context.Background(), blobs, tree, o); !errors.Is(err, ErrUnsafeLink) {
 		t.Error(err)
 	}
 	if data, _ := os.ReadFile(base + "/target/f"); string(data) != "old" {
@@ -196,7 +196,7 @@ func TestSources(t *testing.T) {
 	stream := open(t, blobs, take(t, blobs, one, func(m *snapshot.Manifest) {
 		m.Single, m.Paths, m.Found = false, []string{"/passwd"}, snapshot.FoundByStream
 	}))
-	if _, err := Run(context.Background(), blobs, stream, Options{InPlace: true, Host: "here"}); !errors.Is(err, ErrNoOrigin) {
+	if _, err := runThrough(t, context.Background(), blobs, stream, Options{InPlace: true, Host: "here"}); !errors.Is(err, ErrNoOrigin) {
 		t.Error(err)
 	}
 }
@@ -258,17 +258,17 @@ func TestFull(t *testing.T) {
 	}
 	blobs := newBlobs()
 	tree := open(t, blobs, take(t, blobs, src, nil))
-	res, err := Run(context.Background(), blobs, tree, Options{To: dst})
+	res, err := runThrough(t, context.Background(), blobs, tree, Options{To: dst})
 	var at *snapshot.PathError
 	if !errors.Is(err, ErrFull) || !errors.As(err, &at) || !strings.HasPrefix(at.Path, dst) {
 		t.Error(err)
 	}
-	if res.Written == 0 || res.Errors == 0 {
+	if res.Written == 0 && os.Getenv(passingVariable) != "some" || res.Errors == 0 { // with some, every file is begun before any is finished
 		t.Errorf("%+v", res)
 	}
 	noLeftovers(t, dst)
 	ok(t, unix.Mount("", dst, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
-	if _, err := Run(context.Background(), blobs, tree, Options{To: dst}); !errors.Is(err, ErrReadOnly) {
+	if _, err := runThrough(t, context.Background(), blobs, tree, Options{To: dst}); !errors.Is(err, ErrReadOnly) {
 		t.Error(err)
 	}
 }
@@ -332,7 +332,7 @@ func TestNobody(t *testing.T) {
 	tree := open(t, blobs, m.take(src, nil))
 	for again := range 3 {
 		var failed []string
-		res, err := Run(context.Background(), blobs, tree, Options{To: dst, OnError: func(e *snapshot.PathError) { failed = append(failed, e.Path) }})
+		res, err := runThrough(t, context.Background(), blobs, tree, Options{To: dst, OnError: func(e *snapshot.PathError) { failed = append(failed, e.Path) }})
 		ok(t, err)
 		if len(failed) != 1 || failed[0] != dst+"/device" {
 			t.Error(failed)

@@ -47,7 +47,7 @@ func TestInterrupted(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			r := &failing{Reader: blobs, cancel: cancel}
 			r.left.Store(int64(1 + rand.Intn(60+try)))
-			_, err := Run(ctx, r, tree, withErrors(t, Options{To: dst}))
+			_, err := runThrough(t, ctx, r, tree, withErrors(t, Options{To: dst}))
 			cancel()
 			if err != nil && !errors.Is(err, context.Canceled) {
 				t.Fatal(err)
@@ -239,10 +239,10 @@ func TestOverwrite(t *testing.T) {
 			t.Errorf("%s: directory has mode %v", c.policy, st.Mode())
 		}
 	}
-	if _, err := Run(context.Background(), blobs, tree, Options{To: "x", Overwrite: "sometimes"}); !errors.Is(err, ErrOptions) {
+	if _, err := runThrough(t, context.Background(), blobs, tree, Options{To: "x", Overwrite: "sometimes"}); !errors.Is(err, ErrOptions) {
 		t.Error(err)
 	}
-	if _, err := Run(context.Background(), blobs, tree, Options{To: "x", InPlace: true}); !errors.Is(err, ErrOptions) {
+	if _, err := runThrough(t, context.Background(), blobs, tree, Options{To: "x", InPlace: true}); !errors.Is(err, ErrOptions) {
 		t.Error(err)
 	}
 }
@@ -257,7 +257,7 @@ func TestInTheWay(t *testing.T) {
 	dst := t.TempDir()
 	write(t, dst+"/name/inside", []byte("mine"), 0o644)
 	var failed error
-	res, err := Run(context.Background(), blobs, tree, Options{To: dst, OnError: func(e *snapshot.PathError) { failed = e }})
+	res, err := runThrough(t, context.Background(), blobs, tree, Options{To: dst, OnError: func(e *snapshot.PathError) { failed = e }})
 	ok(t, err)
 	if !errors.Is(failed, ErrNotEmpty) || res.Errors != 1 {
 		t.Errorf("%v %+v", failed, res)
@@ -268,7 +268,7 @@ func TestInTheWay(t *testing.T) {
 	write(t, dst+"/name/ignored.o", nil, 0o644)
 	ignoring := open(t, blobs, take(t, blobs, src, func(m *snapshot.Manifest) { m.IgnoreFiles = true }))
 	failed = nil
-	if _, err := Run(context.Background(), blobs, ignoring,
+	if _, err := runThrough(t, context.Background(), blobs, ignoring,
 		Options{To: dst, Delete: true, OnError: func(e *snapshot.PathError) { failed = e }}); err != nil || !errors.Is(failed, ErrNotEmpty) {
 		t.Error(err, failed)
 	}

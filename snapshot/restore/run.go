@@ -42,6 +42,7 @@ type run struct {
 	keep       *keeper // what Delete must leave alone
 	dest       *destination
 	folders    *folders
+	passage    *passage // nil: everything can be read at any time
 	firsts     *firsts
 	written    *positions // for Verify; nil without
 	buffers    sync.Pool  // of *[]byte
@@ -103,7 +104,13 @@ func (r *run) prepare() (err error) {
 	}
 	r.firsts = newFirsts(r.tree.Manifest().Links, r.Scratch)
 	r.dest = dest
-	return r.openDestination()
+	if from, ok := r.reader.(Passing); ok && from.Passes() {
+		r.passage = newPassage(r, from)
+	}
+	if err := r.openDestination(); err != nil || r.passage == nil {
+		return err
+	}
+	return r.passage.begin()
 }
 
 func (r *run) close() {
@@ -114,6 +121,9 @@ func (r *run) close() {
 	}
 	if r.firsts != nil {
 		r.firsts.close()
+	}
+	if r.passage != nil {
+		r.passage.close()
 	}
 	r.cancel(nil)
 }
@@ -151,6 +161,11 @@ func (r *run) restore() error {
 	})
 	if err := g.Wait(); err != nil {
 		return err
+	}
+	if r.passage != nil {
+		if err := r.passage.finish(); err != nil {
+			return err
+		}
 	}
 	return r.settle()
 }

@@ -27,7 +27,15 @@ func thisProcess() owner {
 	return owner(fmt.Sprintf("%d-%x", pid, start))
 }
 
-func (o owner) temp() string { return fmt.Sprintf("%s%s-%016x", tempPrefix, o, rand.Uint64()) }
+func (o owner) temp() string { return o.tempOf(rand.Uint64()) }
+
+func (o owner) tempOf(random uint64) string { return fmt.Sprintf("%s%s-%016x", tempPrefix, o, random) }
+
+// randomOf is the number that a temporary name ends with.
+func randomOf(temp string) uint64 {
+	n, _ := strconv.ParseUint(temp[len(temp)-16:], 16, 64)
+	return n
+}
 
 func (o owner) mark() string { return fmt.Sprintf("%s%s-%s", tempPrefix, o, madeMark) }
 

@@ -85,7 +85,14 @@ func (r *run) execute(w *window) {
 	}
 	r.locate(w.jobs)
 	r.parallel(w.jobs, r.work)
-	r.parallel(w.links, func(j *job) { r.link(w, j) })
+	r.parallel(w.links, func(j *job) {
+		if r.passage != nil && j.entry.Type == snapshot.TypeFile && !r.DryRun {
+			r.passage.postponeLink(j)
+			r.done(j.folder)
+			return
+		}
+		r.link(w, j)
+	})
 }
 
 // locate finds the places of the jobs' content and sorts the jobs by them. Without places (a store that cannot tell)

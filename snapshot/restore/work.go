@@ -12,12 +12,22 @@ var impossible = snapshot.Time{Nsec: 1 << 31}
 // work restores one name.
 func (r *run) work(j *job) {
 	defer r.done(j.folder)
-	action, err := r.place(j)
-	r.finished(j, action, err)
+	if action, err := r.place(j); action != waits || err != nil {
+		r.finished(j, action, err)
+	}
 }
+
+// waits is what place says of a file whose content is still to come.
+const waits Action = "waits"
 
 // finished accounts for a job.
 func (r *run) finished(j *job, action Action, err error) {
+	r.count.bytes.Add(sizeOf(j.entry.Entry))
+	r.account(j, action, err)
+}
+
+// account is finished but for the bytes.
+func (r *run) account(j *job, action Action, err error) {
 	if err != nil {
 		if j.linked() {
 			r.firsts.replace(j.rank(), lostFirst)
@@ -30,7 +40,6 @@ func (r *run) finished(j *job, action Action, err error) {
 		}
 	}
 	r.count.done.Add(1)
-	r.count.bytes.Add(sizeOf(j.entry.Entry))
 	r.progress(j.entry.Name, false)
 }
 
@@ -65,6 +74,11 @@ func (r *run) place(j *job) (Action, error) {
 		return ActionWrite, nil
 	}
 	r.openUp(j.folder, dir)
+	if r.passage != nil && j.entry.Type == snapshot.TypeFile {
+		if action, err := r.passage.postpone(dir, j, o); action != "" || err != nil {
+			return action, err
+		}
+	}
 	if o.readable() && r.Patch && o.st.Nlink == 1 {
 		if done, err := r.patch(dir, j, o); done || err != nil {
 			return ActionWrite, err
@@ -75,13 +89,16 @@ func (r *run) place(j *job) (Action, error) {
 
 // build makes the entry under a temporary name and renames it.
 func (r *run) build(dir int, j *job, o *old) (Action, error) {
-	var err error
 	switch j.entry.Type {
 	case snapshot.TypeFile:
-		err = r.buildFile(dir, j, o)
+		return r.outcome(r.buildFile(dir, j, o))
 	default:
-		err = r.buildSpecial(dir, j)
+		return r.outcome(r.buildSpecial(dir, j))
 	}
+}
+
+// outcome is what came of writing an entry.
+func (r *run) outcome(err error) (Action, error) {
 	if err == unix.EEXIST && r.Overwrite == OverwriteNever {
 		return ActionSkip, nil // it appeared meanwhile
 	}
@@ -166,11 +183,21 @@ func (r *run) finish(f *folder) {
 	if f.parent != nil && (f.chosen || f.attrs) {
 		r.count.done.Add(1)
 	}
+	r.finishNow(f)
+}
+
+// finishNow is finish once that has been counted.
+func (r *run) finishNow(f *folder) {
 	switch {
 	case f.state == absent && f.attrs && f.parent != nil: // dry
 		r.did(f, "", ActionWrite)
 		return
 	case f.state != present:
+		return
+	case f.late != notLate: // what is still to come into it changes its time
+		if err := r.passage.leave(f); err != nil {
+			r.fail("set attributes of", r.path(f, ""), err)
+		}
 		return
 	case !f.attrs && !f.altered:
 		if f.chosen && f.parent != nil {
