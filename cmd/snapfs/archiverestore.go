@@ -27,16 +27,15 @@ func (p *program) archiveRestoreCommand() *cli.Command {
 		Description: about(`
 Needs nothing but the volumes and a password or key of the set. VOLUME is a file, a directory of volumes, a device, a
 FIFO, or - for standard input, through which volumes come one after another: the set with the snapshot first, then
-its parents, newest first, as 'snapfs archive explain' prints them. What the snapshot needs of what comes through a pipe is
-kept in a scratch directory; with --scratch DIR, as long as all of it fits in there, any order will do and
-parity heals. Other options
-are those of 'snapfs restore'.`,
+its parents, newest first, as 'snapfs archive explain' prints them. Content goes to its places as it comes, and damage
+is healed by parity in passing; a scratch directory takes metadata, the list of open places and at most 96 MiB of what came last. With --scratch
+DIR a wrong order will do as well if all that comes fits in there. Other options are those of 'snapfs restore'.`,
 			"snapfs archive restore home --from /mnt/usb/archive --to /srv/home",
 			"snapfs archive restore etc@2026-11-22:/ssh --from a.snapfs --from b.snapfs --to /etc/ssh",
 			"ssh tapes cat inc.snapfs full.snapfs | snapfs archive restore latest --from - --to /srv"),
 		Flags: append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "from", Usage: "read `VOLUME`, or a directory of them; may be given more than once"},
-			&cli.StringFlag{Name: "scratch", Usage: "keep in `DIR` what comes through pipes"},
+			&cli.StringFlag{Name: "scratch", Usage: "`DIR` for what reading pipes needs, and for all that comes if its order is wrong"},
 			&cli.BoolFlag{Name: "incomplete", Usage: "restore what there is although sets are missing that hold a part of it"},
 		}, p.restoreCommand().Flags...),
 		Action: action(1, -1, func(c *cli.Context, args []string) error {
@@ -93,6 +92,7 @@ func (p *program) bareOptions() archive.OpenOptions {
 
 func (p *program) runArchiveRestore(ctx context.Context, o archiveRestoreOptions) error {
 	limitMemory(restoreMemory)
+	o.Scratch = o.scratch
 	bo := p.bareOptions()
 	bo.Scratch, bo.KeepAll, bo.Incomplete = o.scratch, o.scratch != "", o.incomplete
 	bo.Resolve = func(ctx context.Context, st snapshot.Store) (*snapshot.Target, error) {

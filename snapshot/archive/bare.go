@@ -21,7 +21,7 @@ type OpenOptions struct {
 	Stdin  io.Reader // what the argument "-" means
 
 	// Resolve finds the one snapshot that is wanted: then only what it needs is read, and volumes that were named and are not
-	// needed are refused. nil: everything that was given; of a pipe only the metadata.
+	// needed are refused; of a pipe its metadata is read, chunks come by Pass. nil: everything that was given; of a pipe only metadata.
 	Resolve func(ctx context.Context, st snapshot.Store) (*snapshot.Target, error)
 	// All reads everything out of pipes, through Scratch, although no snapshot is wanted in particular.
 	All bool
@@ -29,7 +29,8 @@ type OpenOptions struct {
 	Incomplete bool
 	// Scratch is a directory for what comes through pipes and for healed bytes; "": the system's for temporary files.
 	Scratch string
-	// KeepAll keeps everything that comes through pipes in Scratch as long as there is room: then any order will do, and parity heals.
+	// KeepAll keeps what comes through pipes in Scratch, as long as there is room, until it is certain that the order is right; if it is wrong or
+	// metadata are damaged, all of it.
 	KeepAll bool
 	Cache   int64             // bytes of decoded frames; 0: 32 MiB
 	Note    func(note string) // what people should know
@@ -48,6 +49,7 @@ type Bare struct {
 	bare   *store.Bare
 	state  *store.State
 	spool  *spool
+	pipes  *pipeReader
 
 	copies  []*rawCopy
 	damaged bool // something that came through a pipe was

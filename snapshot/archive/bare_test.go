@@ -105,7 +105,12 @@ func TestMissingParent(t *testing.T) {
 		"files": func() (*Bare, error) {
 			return Open(t.Context(), append(sets[2].volumes, sets[1].volumes...), w.options("latest"))
 		},
-		"pipe": func() (*Bare, error) { return w.openPipe("latest", pipe(t, sets[2], sets[1]), nil) },
+		"pipe": func() (*Bare, error) {
+			b, err := w.openPipe("latest", pipe(t, sets[2], sets[1]), nil)
+			must(t, err)
+			defer b.Close()
+			return nil, (&passed{Bare: b}).all(t.Context())
+		},
 	} {
 		var missing *ParentError
 		_, err := open()

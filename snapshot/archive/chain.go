@@ -19,15 +19,10 @@ func (b *Bare) checkChain(ctx context.Context) error {
 	if s == nil {
 		return fmt.Errorf("%s: %w", b.target.Listed.Ref(), ErrNothing)
 	}
-	var absent []ChainSet
-	if s.head != nil {
-		for _, c := range s.head.Chain {
-			if b.setByID(c.ID) == nil {
-				absent = append(absent, c)
-			}
-		}
+	if b.Passes() {
+		return nil // Pass tells, in the end
 	}
-	if len(absent) > 0 && !b.o.Incomplete {
+	if absent := b.absent(s); len(absent) > 0 && !b.o.Incomplete {
 		lacking := 0
 		err := b.neededChunks(ctx, func(id store.ID) {
 			if _, here := b.index.first(id); !here {
@@ -41,12 +36,24 @@ func (b *Bare) checkChain(ctx context.Context) error {
 			return &ParentError{Set: s.name(), Missing: absent, Chunks: lacking}
 		}
 	}
+	b.noteAllMissing(s)
+	return nil
+}
+
+// absent are the sets that s builds on and of which no volume is here.
+func (b *Bare) absent(s *openSet) (list []ChainSet) {
+	if s.head == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(s.head.Chain), func(c ChainSet) bool { return b.setByID(c.ID) != nil })
+}
+
+func (b *Bare) noteAllMissing(s *openSet) {
 	for _, t := range b.sets {
 		if b.chain[t.id] {
 			b.noteMissing(t, s)
 		}
 	}
-	return nil
 }
 
 // noteMissing tells which volumes of a set are not here.

@@ -103,34 +103,3 @@ func (x *blobIndex) seek(key uint64) int {
 	i, _ := slices.BinarySearchFunc(x.places, key, func(p blobPlace, k uint64) int { return cmp.Compare(p.key, k) })
 	return i
 }
-
-// idSet is a set of IDs by their first bytes, and which of them have been met. Not safe for concurrent use.
-type idSet struct {
-	keys []uint64 // sorted once complete
-	met  []uint64 // a bit each
-	left int
-}
-
-func (s *idSet) add(id store.ID) { s.keys = append(s.keys, keyOf(id)) }
-
-// complete ends the adding.
-func (s *idSet) complete() {
-	slices.Sort(s.keys)
-	s.keys = slices.Clip(slices.Compact(s.keys))
-	s.met = make([]uint64, len(s.keys)/64+1)
-	s.left = len(s.keys)
-}
-
-// wants reports whether the ID is in the set and has not been met.
-func (s *idSet) wants(id store.ID) bool {
-	i, ok := slices.BinarySearch(s.keys, keyOf(id))
-	return ok && s.met[i/64]&(1<<(i%64)) == 0
-}
-
-// meet notes that an ID has been met.
-func (s *idSet) meet(id store.ID) {
-	if i, ok := slices.BinarySearch(s.keys, keyOf(id)); ok && s.met[i/64]&(1<<(i%64)) == 0 {
-		s.met[i/64] |= 1 << (i % 64)
-		s.left--
-	}
-}

@@ -28,7 +28,7 @@ func (c *rawCopy) Read(b []byte) (int, error) {
 
 // copying is the pipe to read: with a copy if the caller gave room for it.
 func (b *Bare) copying(in *input) io.Reader {
-	if !b.o.KeepAll {
+	if !b.o.KeepAll || b.pipes != nil && b.pipes.known {
 		return in.pipe
 	}
 	f, err := scratchFile(b.o.Scratch)
@@ -38,6 +38,16 @@ func (b *Bare) copying(in *input) io.Reader {
 	c := &rawCopy{in: in, file: f}
 	b.copies = append(b.copies, c)
 	return c
+}
+
+// dropCopies gives up what was copied.
+func (b *Bare) dropCopies() {
+	for _, c := range b.copies {
+		if c.file != nil {
+			_ = c.file.Close() // nobody reads it
+			c.file = nil
+		}
+	}
 }
 
 // everythingKept reports whether all that came out of pipes so far is in scratch.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync"
 
 	"snapfs/snapshot"
 	"snapfs/store"
@@ -31,79 +32,104 @@ func (s *spool) put(stored []byte) (int64, error) {
 
 func (s *spool) close() error { return s.file.Close() }
 
-// Spooled is how many bytes of what came through pipes were kept in scratch.
-func (b *Bare) Spooled() int64 {
-	if b.spool == nil {
-		return 0
-	}
-	return b.spool.size
-}
-
-// readPipes reads what comes through pipes, in the order of the arguments, and keeps what the wanted snapshot needs. Sets come newest first:
-// their metadata, which is complete in the first, says which chunks to keep. It ends when nothing is wanted any more.
+// readPipes reads what comes through pipes, in the order of the arguments, until it is known what the wanted snapshot needs. Sets come newest
+// first: their metadata, which is complete in the first, says that. The chunks are left for Pass.
 func (b *Bare) readPipes(ctx context.Context) error {
-	p := pipeReader{b: b, seen: map[volume.ID]string{}, copied: make([]byte, 0, 1<<20)}
+	p := &pipeReader{b: b, seen: map[volume.ID]string{}, copied: make([]byte, 0, 1<<20)}
+	b.pipes = p
+	for _, in := range b.inputs {
+		if in.pipe != nil {
+			p.todo = append(p.todo, in)
+		}
+	}
 	for _, s := range b.sets {
 		for _, v := range s.volumes {
 			p.seen[v.ID] = v.Name
 		}
 	}
-	for _, in := range b.inputs {
-		if in.pipe == nil || p.enough() {
-			continue
-		}
-		if err := p.read(ctx, in); err != nil {
-			return err
-		}
+	if err := p.plan(ctx); err != nil {
+		return err
 	}
 	if !b.hasPipes() || b.o.Resolve == nil {
 		return nil
 	}
-	return p.want(ctx)
+	return p.knowAll(ctx)
 }
 
-// pipeReader reads volumes that come one after another.
+// pipeReader reads volumes that come one after another: up to where the chunks begin, then the chunks.
 type pipeReader struct {
 	b      *Bare
+	todo   []*input // that have not been begun
+	stream *volume.Stream
 	seen   map[volume.ID]string // where each volume was first met
-	wanted *idSet               // chunks; nil: not known yet
+	known  bool                 // what the snapshot needs is here, but for chunks
 	copied []byte
+	first  *sealedFrame // of chunks, if it came before that was known
+	passed bool
 
 	in     *input
 	volume *Volume // nil: of what comes now nothing can be used
-	lost   int64   // bytes that belonged to nothing, and frames that were damaged or missing
-	frames int64
+
+	mu      sync.Mutex
+	lost    int64 // bytes that belonged to nothing, and frames that were damaged or missing
+	frames  int64
+	deliver func(sealedFrame) error // chunks go there; nil: they are not wanted yet
 }
 
-// enough reports whether nothing more is wanted.
-func (p *pipeReader) enough() bool { return p.wanted != nil && p.wanted.left == 0 }
+// sealedFrame is a frame as it came.
+type sealedFrame struct {
+	volume *Volume
+	stored *[]byte
+}
 
-// read reads one pipe.
-func (p *pipeReader) read(ctx context.Context, in *input) error {
-	p.in, p.volume = in, nil
-	s := volume.NewStream(p.b.copying(in))
-	for !p.enough() {
-		if err := ctx.Err(); err != nil {
+// plan reads until it is known what is needed.
+func (p *pipeReader) plan(ctx context.Context) error {
+	for !p.known {
+		err := p.next(ctx)
+		switch {
+		case err == io.EOF:
+			return nil
+		case errors.Is(err, errEnough):
+			if err := p.endInput(ctx); err != nil {
+				return err
+			}
+		case err != nil:
 			return err
 		}
-		it, err := s.Next()
-		if err == io.EOF {
-			return nil
-		}
-		if err == nil {
-			err = p.item(ctx, it)
-		}
-		if errors.Is(err, errEnough) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", in.name, err)
-		}
 	}
-	if p.b.damaged && p.b.everythingKept() {
-		return nil // the rest is read into the copy
+	return nil
+}
+
+// next deals with the next item of the pipes; io.EOF at the end of the last.
+func (p *pipeReader) next(ctx context.Context) error {
+	for p.stream == nil {
+		if len(p.todo) == 0 {
+			return io.EOF
+		}
+		p.in, p.todo, p.volume = p.todo[0], p.todo[1:], nil
+		p.stream = volume.NewStream(p.b.copying(p.in))
 	}
-	return in.drain(ctx)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	it, err := p.stream.Next()
+	if err == io.EOF {
+		p.stream = nil
+		return nil
+	}
+	if err == nil {
+		err = p.item(ctx, it)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.in.name, err)
+	}
+	return nil
+}
+
+// endInput leaves the rest of a pipe unread by us.
+func (p *pipeReader) endInput(ctx context.Context) error {
+	p.stream = nil
+	return p.in.drain(ctx)
 }
 
 // drain reads the rest of a pipe: whoever writes it, perhaps a set that is being made, must be able to end. Tapes are left where they are.
@@ -133,14 +159,14 @@ func (p *pipeReader) item(ctx context.Context, it volume.StreamItem) error {
 	case volume.StreamLabel:
 		return p.begin(ctx, it)
 	case volume.StreamGap:
-		p.damage(it.Length, max(it.Missing, 0))
+		p.damage(p.volume, it.Length, max(it.Missing, 0))
 	case volume.StreamEnd:
 		if it.Trailer.Size == 0 && p.volume != nil {
 			p.b.o.Note(fmt.Sprintf("%s ends without its trailer", p.volume))
 		}
 	case volume.StreamFrame:
 		if it.Damage != nil {
-			p.damage(int64(it.Header.Length), 1)
+			p.damage(p.volume, int64(it.Header.Length), 1)
 			return nil
 		}
 		return p.frame(ctx, it)
@@ -148,14 +174,16 @@ func (p *pipeReader) item(ctx context.Context, it volume.StreamItem) error {
 	return nil
 }
 
-// damage tells of damage, once a volume.
-func (p *pipeReader) damage(bytes, frames int64) {
+// damage tells of damage, once a volume. Safe for concurrent use.
+func (p *pipeReader) damage(v *Volume, bytes, frames int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.lost == 0 && p.frames == 0 && !p.b.everythingKept() {
 		name := p.in.name
-		if p.volume != nil {
-			name = p.volume.String()
+		if v != nil {
+			name = v.String()
 		}
-		p.b.o.Note(name + " is damaged: out of a pipe its parity heals nothing without room in --scratch")
+		p.b.o.Note(name + " is damaged, beyond what its parity restores in passing")
 	}
 	p.b.damaged = true
 	p.lost += bytes
@@ -164,10 +192,13 @@ func (p *pipeReader) damage(bytes, frames int64) {
 
 // begin begins a volume.
 func (p *pipeReader) begin(ctx context.Context, it volume.StreamItem) error {
-	p.volume, p.lost, p.frames = nil, 0, 0
+	p.volume = nil
+	p.mu.Lock()
+	p.lost, p.frames = 0, 0
+	p.mu.Unlock()
 	v := &Volume{Name: p.in.name, ID: it.Volume, Label: it.Label, named: true}
 	if v.Label == nil {
-		p.damage(1, 0)
+		p.damage(v, 1, 0)
 		for _, s := range p.b.sets { // a volume that is met again, behind damage
 			if known := s.volume(v.ID); known != nil && known.source == nil {
 				p.volume = known
@@ -202,10 +233,13 @@ func (p *pipeReader) frame(ctx context.Context, it volume.StreamItem) error {
 	if v == nil || v.ID != it.Volume || it.Header.Kind != volume.FrameBlobs && it.Header.Kind != volume.FrameSet {
 		return nil
 	}
+	if p.deliver != nil && it.Header.Kind == volume.FrameBlobs && (v.set != nil || p.adopts(v, it.Stored)) {
+		return p.deliver(sealed(v, it.Stored))
+	}
 	p.copied = append(p.copied[:0], it.Stored...)
 	plain, ok := p.open(v, it.Stored)
 	if !ok {
-		p.damage(int64(it.Header.Length), 1)
+		p.damage(v, int64(it.Header.Length), 1)
 		return nil
 	}
 	if it.Header.Kind == volume.FrameSet {
@@ -216,6 +250,12 @@ func (p *pipeReader) frame(ctx context.Context, it volume.StreamItem) error {
 		return nil
 	}
 	return p.blobs(ctx, v, pack.Blobs)
+}
+
+// adopts finds the set of a volume without a label.
+func (p *pipeReader) adopts(v *Volume, stored []byte) bool {
+	_, ok := p.open(v, slices.Clone(stored))
+	return ok
 }
 
 // open opens a frame with the key of its volume's set; a volume without a label gets the set whose key fits.
@@ -263,7 +303,7 @@ func (p *pipeReader) record(ctx context.Context, s *openSet, plain []byte) error
 			return errEnough
 		}
 		if b.target != nil && b.chain[s.id] && b.best(b.target.ID) == s {
-			return p.want(ctx)
+			return p.knowAll(ctx)
 		}
 	}
 	return nil
@@ -278,23 +318,18 @@ func (p *pipeReader) wrongOrder(s *openSet, err error) error {
 	return fmt.Errorf("%w: set %s comes first and does not hold %s", ErrOrder, s.name(), unknown.Ref)
 }
 
-// blobs keeps a frame if something in it is wanted.
+// blobs keeps a frame of metadata. The first one of chunks ends the planning.
 func (p *pipeReader) blobs(ctx context.Context, v *Volume, blobs []volume.Blob) error {
 	b := p.b
-	chunks := store.Kind(blobs[0].Kind) == store.KindChunk
-	if chunks && p.wanted == nil {
+	if store.Kind(blobs[0].Kind) == store.KindChunk {
 		if b.o.Resolve == nil {
 			return errEnough
 		}
-		if err := p.wantNow(ctx, v.set); err != nil {
+		if err := p.knowNow(ctx, v.set); err != nil {
 			return err
 		}
-	}
-	keep := !chunks && (p.wanted == nil || b.best(b.target.ID) == v.set)
-	for i := range blobs {
-		keep = keep || chunks && p.wanted.wants(blobs[i].ID)
-	}
-	if !keep {
+		f := sealed(v, p.copied)
+		p.first = &f
 		return nil
 	}
 	if b.spool == nil {
@@ -309,16 +344,11 @@ func (p *pipeReader) blobs(ctx context.Context, v *Volume, blobs []volume.Blob) 
 		return err
 	}
 	v.set.add(v, &b.index, at, uint32(len(p.copied)), blobs)
-	for i := range blobs {
-		if chunks {
-			p.wanted.meet(blobs[i].ID)
-		}
-	}
 	return nil
 }
 
-// wantNow finds out what is wanted when chunks come although nothing said that the metadata is complete.
-func (p *pipeReader) wantNow(ctx context.Context, s *openSet) error {
+// knowNow is for chunks that come although nothing said that the metadata is complete.
+func (p *pipeReader) knowNow(ctx context.Context, s *openSet) error {
 	b := p.b
 	if b.target == nil && s.head == nil { // its snapshots are those whose manifests came
 		if err := b.resolve(ctx); err != nil {
@@ -328,7 +358,7 @@ func (p *pipeReader) wantNow(ctx context.Context, s *openSet) error {
 	if b.target == nil || !p.metadataHere(s) {
 		return fmt.Errorf("%w: %s comes before the volumes that say what is wanted", ErrOrder, p.volume)
 	}
-	return p.want(ctx)
+	return p.knowAll(ctx)
 }
 
 // metadataHere reports whether all metadata of the wanted snapshot has come, now that chunks of set s do. Where the record that says so was
@@ -352,26 +382,20 @@ func (p *pipeReader) metadataHere(s *openSet) bool {
 	return true
 }
 
-// want lists the chunks that the snapshot needs and that are not here yet.
-func (p *pipeReader) want(ctx context.Context) error {
+// knowAll notes that all is here that says what the snapshot needs. What was copied until then, in case that the order were wrong, is given up,
+// unless damage wants it.
+func (p *pipeReader) knowAll(ctx context.Context) error {
 	b := p.b
 	if b.target == nil {
 		if err := b.resolve(ctx); err != nil {
 			return err
 		}
 	}
-	if p.wanted != nil {
-		return nil
+	p.known = true
+	if !b.damaged {
+		b.dropCopies()
 	}
-	set := &idSet{}
-	err := b.neededChunks(ctx, func(id store.ID) {
-		if _, here := b.index.first(id); !here {
-			set.add(id)
-		}
-	})
-	set.complete()
-	p.wanted = set
-	return err
+	return nil
 }
 
 // neededChunks calls visit for every chunk below the wanted path, perhaps more than once. What is damaged is passed over: restoring will tell.

@@ -331,7 +331,11 @@ func (w *world) options(ref string) OpenOptions {
 // read compares every file of a snapshot and returns the paths that are damaged.
 func (w *world) read(b *Bare, s HeadSnapshot) (damaged []string) {
 	ctx := w.t.Context()
-	tree, err := snapshot.OpenTree(ctx, b, b.PageKey(), s.ID, nil)
+	src := passed{Bare: b}
+	if b.Passes() {
+		must(w.t, src.all(ctx))
+	}
+	tree, err := snapshot.OpenTree(ctx, src, b.PageKey(), s.ID, nil)
 	if err != nil {
 		return slices.Sorted(maps.Keys(w.content[s.ID]))
 	}
@@ -361,4 +365,28 @@ func (w *world) whole(s HeadSnapshot, ref string, args ...string) {
 	if damaged := w.read(b, s); len(damaged) > 0 {
 		w.t.Errorf("damaged: %v", damaged)
 	}
+}
+
+// passed is a Bare with the chunks that came through its pipes.
+type passed struct {
+	*Bare
+	chunks map[store.ID][]byte
+}
+
+func (p *passed) all(ctx context.Context) error {
+	var mu sync.Mutex
+	p.chunks = map[store.ID][]byte{}
+	return p.Pass(ctx, func(store.ID) bool { return true }, func(id store.ID, data []byte) error {
+		mu.Lock()
+		defer mu.Unlock()
+		p.chunks[id] = bytes.Clone(data)
+		return nil
+	}, func() bool { return false })
+}
+
+func (p passed) Get(ctx context.Context, kind store.Kind, id store.ID) ([]byte, error) {
+	if data, ok := p.chunks[id]; ok && kind == store.KindChunk {
+		return data, nil
+	}
+	return p.Bare.Get(ctx, kind, id)
 }

@@ -31,9 +31,9 @@ type passage struct {
 
 	places  *openPlaces
 	lacking *positions // ranks of linked files of which not all came
-	files   *records // of waitingFile
-	links   *records // of waitingLink
-	later   *records // of lateFolder; number 0 is the destination directory
+	files   *records   // of waitingFile
+	links   *records   // of waitingLink
+	later   *records   // of lateFolder; number 0 is the destination directory
 	handles *handles
 
 	mu   sync.Mutex
