@@ -39,17 +39,18 @@ type OpenOptions struct {
 // Bare is volumes of archive sets opened for reading without a store: a snapshot.Store, and a Reader for package restore. Safe for
 // concurrent use.
 type Bare struct {
-	o      OpenOptions
-	inputs []*input
-	keys   keyring
-	sets   []*openSet
-	target *snapshot.Target  // of Resolve
-	chain  map[[16]byte]bool // sets that are read; nil: all
-	index  blobIndex
-	bare   *store.Bare
-	state  *store.State
-	spool  *spool
-	pipes  *pipeReader
+	o       OpenOptions
+	inputs  []*input
+	keys    keyring
+	sets    []*openSet
+	target  *snapshot.Target  // of Resolve
+	chain   map[[16]byte]bool // sets that are read; nil: all
+	index   blobIndex
+	bare    *store.Bare
+	state   *store.State
+	spool   *spool
+	pipes   *pipeReader
+	healing []*healingPipe
 
 	copies  []*rawCopy
 	damaged bool // something that came through a pipe was
@@ -511,6 +512,9 @@ func (b *Bare) Close() error {
 	}
 	if b.spool != nil {
 		errs = append(errs, b.spool.close())
+	}
+	for _, h := range b.healing {
+		errs = append(errs, h.close())
 	}
 	for _, c := range b.copies {
 		if c.file != nil {

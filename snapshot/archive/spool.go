@@ -107,7 +107,7 @@ func (p *pipeReader) next(ctx context.Context) error {
 			return io.EOF
 		}
 		p.in, p.todo, p.volume = p.todo[0], p.todo[1:], nil
-		p.stream = volume.NewStream(p.b.copying(p.in))
+		p.stream = volume.NewStream(p.b.newHealingPipe(p.b.copying(p.in)))
 	}
 	if err := ctx.Err(); err != nil {
 		return err

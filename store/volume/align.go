@@ -25,8 +25,8 @@ type shift struct{ from, by int64 }
 
 // align finds out which frames have moved. The number of a frame and the length of the one before say where it belongs;
 // where frames are missing the next parity frame says so, or the trailer.
-func align(r io.ReaderAt, size int64, v ID) (alignment, error) {
-	runs, err := frameRuns(r, size, v)
+func align(r io.ReaderAt, from, size int64, v ID) (alignment, error) {
+	runs, err := frameRuns(r, from, size, v)
 	if err != nil {
 		return nil, err
 	}
@@ -57,10 +57,10 @@ func (f *frameRun) place(original int64) {
 	}
 }
 
-// frameRuns reads the headers of a volume, and of parity frames where they belong.
-func frameRuns(r io.ReaderAt, size int64, v ID) (runs []frameRun, err error) {
+// frameRuns reads the headers of a volume from an offset on, where a frame belongs if it lies there, and of parity frames where they belong.
+func frameRuns(r io.ReaderAt, from, size int64, v ID) (runs []frameRun, err error) {
 	next := int64(0)
-	end, _, err := Scan(r, 0, size, v, func(offset int64, h Header) error {
+	end, _, err := Scan(r, from, size, v, func(offset int64, h Header) error {
 		n := len(runs) - 1
 		switch {
 		case int64(h.Sequence) < next:
@@ -68,6 +68,9 @@ func frameRuns(r io.ReaderAt, size int64, v ID) (runs []frameRun, err error) {
 		case n < 0 || int64(h.Sequence) != next || runs[n].actual+runs[n].length != offset:
 			runs = append(runs, frameRun{actual: offset, linked: n >= 0 && int64(h.Sequence) == next})
 			n++
+		}
+		if from > 0 && offset == from {
+			runs[n].place(from)
 		}
 		if h.Sequence == 0 {
 			if _, length, err := ReadLabel(r, size); err == nil {

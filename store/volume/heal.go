@@ -70,10 +70,10 @@ func (h *healing) findBad() error {
 func (h *healing) believeFrames() error {
 	if h.trusted == nil {
 		h.trusted = []Range{}
-		if _, n, err := ReadLabel(h.dst, h.fileSize); err == nil {
+		if _, n, err := ReadLabel(h.dst, h.fileSize); err == nil && h.from == 0 {
 			h.trusted = append(h.trusted, Range{0, int64(n)})
 		}
-		_, _, err := ScanPayloads(h.dst, 0, h.fileSize, h.v, func(offset int64, head Header, _ []byte, damage error) error {
+		_, _, err := ScanPayloads(h.dst, h.from, h.fileSize, h.v, func(offset int64, head Header, _ []byte, damage error) error {
 			if damage == nil {
 				h.trusted = append(h.trusted, Range{offset, int64(head.Stored())})
 			}

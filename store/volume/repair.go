@@ -49,12 +49,50 @@ func Repair(src io.ReaderAt, size int64, dst File, o RepairOptions) (RepairRepor
 	return done, nil
 }
 
+// PartReport is what RepairPart did.
+type PartReport struct {
+	Size   int64   // of dst
+	Healed []Range // of dst
+	Moved  int64   // bytes that had been inserted or, negative, removed
+	Whole  bool    // all frames of the part are what was written, and none is missing
+}
+
+// RepairPart is Repair for a part of a volume that has not come in full yet: src has the bytes from an offset on, where a whole frame, or with 0 the
+// label, begins and nothing has moved, to size; below from it reads as zeros. What is protected by parity that lies in the part is healed.
+func RepairPart(src io.ReaderAt, from, size int64, v ID, dst File) (PartReport, error) {
+	r := repair{src: src, dst: dst, v: v, from: from, srcSize: size, fileSize: size}
+	if err := r.run(); err != nil {
+		return PartReport{}, fmt.Errorf("repair of volume %s: %w", v, err)
+	}
+	whole, err := r.whole()
+	return PartReport{Size: r.fileSize, Healed: merge(r.healed), Moved: r.align.moved(), Whole: whole}, err
+}
+
+// whole reports whether nothing of dst from r.from on is damaged or missing.
+func (r *repair) whole() (whole bool, err error) {
+	whole = true
+	if r.from == 0 {
+		l, _, err := ReadLabel(r.dst, r.fileSize)
+		whole = err == nil && l.Volume == r.v
+	}
+	end, gaps, err := ScanPayloads(r.dst, r.from, r.fileSize, r.v, func(_ int64, _ Header, _ []byte, damage error) error {
+		whole = whole && damage == nil
+		return nil
+	})
+	if end != r.fileSize {
+		t, ok := trailerAt(r.dst, end, r.v)
+		whole = whole && ok && end+TrailerSize == r.fileSize && t.Size == r.fileSize
+	}
+	return whole && len(gaps) == 0, err
+}
+
 // repair is one Repair.
 type repair struct {
 	src   io.ReaderAt
 	dst   File
 	v     ID
 	align alignment
+	from  int64 // where src begins
 
 	srcSize  int64
 	fileSize int64 // of dst; before the copy, of src
@@ -63,7 +101,7 @@ type repair struct {
 }
 
 func (r *repair) run() (err error) {
-	if r.align, err = align(r.src, r.srcSize, r.v); err != nil {
+	if r.align, err = align(r.src, r.from, r.srcSize, r.v); err != nil {
 		return err
 	}
 	if err := r.copy(); err != nil {
@@ -78,8 +116,10 @@ func (r *repair) run() (err error) {
 			break
 		}
 	}
-	if err := r.label(); err != nil {
-		return err
+	if r.from == 0 {
+		if err := r.label(); err != nil {
+			return err
+		}
 	}
 	if err := r.dst.Truncate(r.fileSize); err != nil {
 		return err
@@ -89,9 +129,13 @@ func (r *repair) run() (err error) {
 
 // copy puts every piece to its place.
 func (r *repair) copy() error {
-	buf := make([]byte, min(lastWindow, r.srcSize))
-	end := int64(0)
+	buf := make([]byte, min(lastWindow, r.srcSize-r.from))
+	end := r.from
 	err := r.align.each(r.srcSize, func(original, actual, length int64) error {
+		if skip := r.from - original; skip > 0 {
+			skip = min(skip, length)
+			original, actual, length = original+skip, actual+skip, length-skip
+		}
 		for length > 0 {
 			b := buf[:min(length, int64(len(buf)))]
 			if err := readWhatIsThere(r.src, b, actual); err != nil {
@@ -128,7 +172,7 @@ func (r *repair) pass() error {
 // findSets reads the heads of parity frames: one of a set is enough.
 func (r *repair) findSets() ([]*paritySet, error) {
 	found := map[int64]*paritySet{}
-	_, _, err := Scan(r.dst, 0, r.fileSize, r.v, func(offset int64, h Header) error {
+	_, _, err := Scan(r.dst, r.from, r.fileSize, r.v, func(offset int64, h Header) error {
 		if h.Kind != FrameParity {
 			return nil
 		}

@@ -214,12 +214,21 @@ func (s *Stream) trailerAt(i int) bool {
 		return false
 	}
 	t, err := parseTrailer(s.window()[i : i+TrailerSize])
-	if err != nil || s.searching && (t.Volume != s.volume || int64(t.Frames) < s.expected) {
+	if err != nil || s.searching && (t.Volume != s.volume || int64(t.Frames) < s.expected || s.inParity(i)) {
 		return false
 	}
 	s.moveTo(i, t.Volume, int64(t.Frames))
 	s.end(t, TrailerSize)
 	return true
+}
+
+// inParity reports whether what looks like a trailer i bytes on is the copy in a frame of parity, which may be damaged behind it.
+func (s *Stream) inParity(i int) bool {
+	if i < setHead {
+		return false
+	}
+	set, _, err := parseSetHead(s.window()[i-setHead:], s.volume)
+	return err == nil && set.trailer != nil
 }
 
 func (s *Stream) labelAt(i int) (bool, error) {
