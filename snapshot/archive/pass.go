@@ -35,24 +35,30 @@ func (b *Bare) Pass(ctx context.Context, wanted func(store.ID) bool, take func(s
 			return nil
 		})
 	}
+	var failed error
 	g.Go(func() error {
 		defer close(frames)
-		return p.pass(within, frames, enough)
+		failed = p.pass(within, frames, enough)
+		return nil
 	})
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	best := b.best(b.target.ID)
-	if !enough() {
-		if absent := b.absent(best); len(absent) > 0 && !b.o.Incomplete {
-			return &ParentError{Set: best.name(), Missing: absent}
-		}
-		b.noteAllMissing(best)
+	if enough() { // whatever came behind the last chunk
+		return p.endInput(ctx)
 	}
+	if failed != nil {
+		return failed
+	}
+	best := b.best(b.target.ID)
+	if absent := b.absent(best); len(absent) > 0 && !b.o.Incomplete {
+		return &ParentError{Set: best.name(), Missing: absent}
+	}
+	b.noteAllMissing(best)
 	return nil
 }
 
-// pass hands frames out until enough have come, and reads the rest.
+// pass hands frames out until enough have come.
 func (p *pipeReader) pass(ctx context.Context, frames chan<- sealedFrame, enough func() bool) error {
 	p.deliver = func(f sealedFrame) error {
 		select {
@@ -74,10 +80,7 @@ func (p *pipeReader) pass(ctx context.Context, frames chan<- sealedFrame, enough
 			return err
 		}
 	}
-	if p.stream == nil {
-		return nil
-	}
-	return p.endInput(ctx)
+	return nil
 }
 
 // frameBuffers hold sealed frames on their way.

@@ -126,8 +126,11 @@ func (p *pipeReader) next(ctx context.Context) error {
 	return nil
 }
 
-// endInput leaves the rest of a pipe unread by us.
+// endInput looks at nothing more of the present pipe.
 func (p *pipeReader) endInput(ctx context.Context) error {
+	if p.stream == nil {
+		return nil
+	}
 	p.stream = nil
 	return p.in.drain(ctx)
 }
