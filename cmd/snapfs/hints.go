@@ -154,7 +154,7 @@ func typedHints(err error) []string {
 		return remains.hints()
 	}
 	if as[*archive.ParentError](err) {
-		return []string{"give these volumes with --from as well; --incomplete restores what there is"}
+		return []string{"give these volumes with --from as well, or send them through the pipe behind the others; --incomplete restores what there is"}
 	}
 	var missing *store.MissingError
 	var corrupt *store.CorruptError

@@ -13,6 +13,17 @@
 // others are opened again from the nearest open ancestor, by names, and must then have the device and inode they had
 // before (ErrMoved).
 //
+// # Content that comes by once
+//
+// A Reader that is Passing, as a pipe is, gives its chunks once and in its own order. Then the scan first goes through all of the snapshot: whatever
+// needs no such chunk is restored as ever, of existing files the equal stretches are taken over, and the places that remain go into a table sorted
+// by chunk: 32 bytes each, beyond 16 MiB in scratch (while it is sorted twice that), of which every 128th key is in memory. Files, further names of
+// linked files and directories that wait take 32, 12 and 32 bytes each, beyond 2 MiB in scratch. Then a chunk that comes is written to all
+// its places. A file of one chunk is written at once, others under their temporary names, of which 128 are open at a time; one that is opened again must
+// be the same inode with one name (ErrMoved). With its last place filled a file gets its attributes and its name. Further names, and
+// the attributes of directories above all this, follow in the end. What did not come is ErrNotCome, and nothing unfinished is left. Where the
+// destination refuses hard links, further names are copied from the first.
+//
 // # Safe in hostile directories
 //
 // Only the destination directory itself is opened by a path, which the caller chose. Everything else is done relative to
