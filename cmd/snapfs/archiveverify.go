@@ -24,7 +24,8 @@ func (p *program) archiveVerifyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "verify", ArgsUsage: "VOLUME...", Usage: "read archive volumes from end to end and check all that is in them",
 		Description: about(`
-With a password or key every frame is opened, every blob is compared with its name, and each set is checked to be complete.
+With a password or key every frame is opened, every blob is compared with its name, each set is checked to be complete, and
+the snapshots and paths that damage hits are named.
 Without one (--no-key, which asks for nothing) sums, numbers and labels are checked. VOLUME is a file, a directory of volumes, a
 device, a FIFO or -. Exit code 4: something is damaged or missing. A store that is given notes which sets were found whole or damaged.`,
 			"snapfs archive verify /mnt/usb/archive",
@@ -32,7 +33,7 @@ device, a FIFO or -. Exit code 4: something is damaged or missing. A store that 
 			"dd if=/dev/nst0 bs=1M | snapfs archive verify -"),
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "no-key", Usage: "check without a password what can be checked without"},
-			&cli.StringFlag{Name: "scratch", Usage: "`DIR` for healed bytes, to tell what 'archive repair' would restore"},
+			&cli.StringFlag{Name: "scratch", Usage: "`DIR` for healed bytes, to tell what 'archive repair' would restore, and for metadata out of pipes"},
 		}, archiveSecretFlags()...),
 		Action: action(1, -1, func(c *cli.Context, args []string) error {
 			o := archiveVerifyOptions{args, c.Bool("no-key"), c.String("scratch"), p.bareOptions()}
@@ -55,6 +56,10 @@ type archiveFinding struct {
 	Blob   string `json:"blob,omitempty"`
 	What   string `json:"what"`
 	Heals  bool   `json:"heals"`
+
+	Snapshots []string `json:"snapshots"`
+	Paths     []string `json:"paths"`
+	Base64    []string `json:"paths_base64,omitempty"`
 }
 
 // archiveVerifySummary ends the output.
@@ -116,6 +121,7 @@ func (p *program) printArchiveFinding(r *reporter, f archive.Finding) {
 		if !f.Blob.IsZero() {
 			e.Blob = f.Blob.String()
 		}
+		e.addHits(f.Hits)
 		r.event(e)
 		return
 	}
@@ -133,6 +139,29 @@ func (p *program) printArchiveFinding(r *reporter, f archive.Finding) {
 		text += "; its parity heals it"
 	}
 	p.out.printf("%s\n", p.out.text(text))
+	for i, h := range f.Hits {
+		if i == pathsShown && !p.global.verbose {
+			p.out.printf("  and %s more; --verbose shows all\n", count(int64(len(f.Hits)-i), "path", "paths"))
+			break
+		}
+		p.out.printf("  %s%s\n", p.out.name(h.Ref+":"+h.Path), inAll(len(h.Snapshots)))
+	}
+}
+
+// addHits names snapshots and paths, each once.
+func (e *archiveFinding) addHits(hits []archive.Hit) {
+	e.Snapshots, e.Paths = []string{}, []string{}
+	seen := map[store.ID]bool{}
+	for _, h := range hits {
+		e.Paths = append(e.Paths, h.Path)
+		for _, id := range h.Snapshots {
+			if !seen[id] {
+				seen[id] = true
+				e.Snapshots = append(e.Snapshots, id.String())
+			}
+		}
+	}
+	e.Base64 = base64Paths(e.Paths)
 }
 
 func (p *program) printArchiveVerify(result *archive.CheckResult, seconds float64, noKey bool) error {

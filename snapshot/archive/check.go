@@ -36,6 +36,14 @@ type Finding struct {
 	Blob   store.ID // zero: not about one
 	What   string   // whole sentence fragment, for people
 	Heals  bool     // parity of the volume restores it
+	Hits   []Hit    // what needs what was found, with a key
+}
+
+// Hit is a path that needs something damaged or missing.
+type Hit struct {
+	Ref       string     // DATASET@NAME of the newest snapshot where it does
+	Path      string     // "/" stands for all of a snapshot
+	Snapshots []store.ID // all of them
 }
 
 // CheckedSet is what is known of a set after a check.
@@ -68,7 +76,7 @@ func Check(ctx context.Context, args []string, o CheckOptions) (*CheckResult, er
 	if o.Note == nil {
 		o.Note = func(string) {}
 	}
-	c := &checker{o: o, b: &Bare{o: o.OpenOptions, keys: keyring{unlock: o.Unlock}}, sets: map[[16]byte]*checkedSet{}, torn: map[volume.ID]int64{}}
+	c := &checker{o: o, b: &Bare{o: o.OpenOptions, keys: keyring{unlock: o.Unlock}}, sets: map[[16]byte]*checkedSet{}, blobsOf: map[int][]store.ID{}, torn: map[volume.ID]int64{}}
 	defer c.b.Close()
 	var err error
 	if c.b.inputs, err = openInputs(args, o.Stdin); err != nil {
@@ -86,7 +94,7 @@ func Check(ctx context.Context, args []string, o CheckOptions) (*CheckResult, er
 			return nil, err
 		}
 	}
-	return c.finish()
+	return c.finish(ctx)
 }
 
 // checker is one Check.
@@ -101,6 +109,10 @@ type checker struct {
 
 	seen     map[volume.ID]string
 	findings []Finding
+	blobsOf  map[int][]store.ID // of findings by number: what the contents table has there
+	from     int                // the first finding of volume
+	file     *Volume            // that is read; nil: a pipe
+	copied   []byte             // a frame of a pipe as it came
 	volume   *Volume
 	set      *checkedSet // of volume; nil: no key
 	raw      []byte
@@ -157,6 +169,7 @@ func (l *idList) lacks(others ...*idList) (n int) {
 // input checks what an argument names.
 func (c *checker) input(ctx context.Context, in *input) error {
 	if in.pipe != nil {
+		c.file = nil
 		return c.stream(ctx, in.name, in.pipe)
 	}
 	list, err := findVolumes(in, c.o.Scratch)
@@ -169,7 +182,7 @@ func (c *checker) input(ctx context.Context, in *input) error {
 	}
 	for _, v := range list {
 		before := len(c.findings)
-		c.volume = v
+		c.volume, c.file = v, v
 		if err := c.stream(ctx, v.Name, &patient{r: v.found, end: v.length}); err != nil {
 			return err
 		}
@@ -265,7 +278,7 @@ func (c *checker) found(f Finding) {
 // begin begins a volume.
 func (c *checker) begin(ctx context.Context, name string, it volume.StreamItem) error {
 	v := &Volume{Name: name, ID: it.Volume, Label: it.Label}
-	c.volume, c.set = v, nil
+	c.volume, c.set, c.from = v, nil, len(c.findings)
 	if v.Label == nil {
 		c.found(Finding{Offset: 0, What: "its label is damaged"})
 		return c.nameless(v)
@@ -293,8 +306,16 @@ func (c *checker) begin(ctx context.Context, name string, it volume.StreamItem) 
 		return nil
 	}
 	s, err := c.b.set(ctx, v.Label)
+	if err != nil {
+		return err
+	}
 	v.set, c.set = s, set
-	return err
+	if c.file != nil {
+		v.source, v.found, v.Size, v.length = c.file.found, c.file.found, c.file.length, c.file.length
+	}
+	s.volumes = append(s.volumes, v)
+	c.b.number(v)
+	return nil
 }
 
 // nameless takes a volume without a label for one of a set that is known.
@@ -317,6 +338,9 @@ func (c *checker) frame(it volume.StreamItem) {
 		bad(err.Error(), store.ID{})
 		return
 	}
+	if c.file == nil && it.Header.Kind == volume.FrameBlobs {
+		c.copied = append(c.copied[:0], it.Stored...)
+	}
 	_, plain, err := volume.OpenFrame(it.Stored, v.ID, aead)
 	if err != nil {
 		bad("a frame does not open: "+err.Error(), store.ID{})
@@ -326,7 +350,11 @@ func (c *checker) frame(it volume.StreamItem) {
 	case volume.FrameSet:
 		c.record(v.set, plain)
 	case volume.FrameBlobs:
-		c.blobs(plain, bad)
+		if blobs := c.blobs(plain, bad); len(blobs) > 0 && store.Kind(blobs[0].Kind) != store.KindChunk {
+			c.keepMetadata(it, blobs)
+		}
+	case volume.FrameContents:
+		c.contents(plain)
 	}
 }
 
@@ -340,7 +368,7 @@ func (c *checker) record(s *openSet, plain []byte) {
 }
 
 // blobs names every blob of a frame anew, and notes what it needs.
-func (c *checker) blobs(plain []byte, bad func(string, store.ID)) {
+func (c *checker) blobs(plain []byte, bad func(string, store.ID)) []volume.Blob {
 	pack, err := volume.ParsePack(plain)
 	var body []byte
 	if err == nil {
@@ -348,7 +376,7 @@ func (c *checker) blobs(plain []byte, bad func(string, store.ID)) {
 	}
 	if err != nil {
 		bad("a frame cannot be decoded: "+err.Error(), store.ID{})
-		return
+		return nil
 	}
 	at := uint32(0)
 	for _, b := range pack.Blobs {
@@ -379,10 +407,11 @@ func (c *checker) blobs(plain []byte, bad func(string, store.ID)) {
 	if pack.Codec != volume.CodecNone { // else it lies in the stream's memory
 		c.raw = body
 	}
+	return pack.Blobs
 }
 
 // finish looks at the sets, now that everything was read.
-func (c *checker) finish() (*CheckResult, error) {
+func (c *checker) finish(ctx context.Context) (*CheckResult, error) {
 	c.dropTorn()
 	for i := range c.findings {
 		f := &c.findings[i]
@@ -392,10 +421,18 @@ func (c *checker) finish() (*CheckResult, error) {
 				set.beyond = set.beyond || id == f.ID && !f.Heals
 			}
 		}
-		c.report(*f)
 	}
 	for id, set := range c.sets {
 		c.result.Sets = append(c.result.Sets, c.checkSet(id, set))
+	}
+	if err := c.findHits(ctx); err != nil {
+		return nil, err
+	}
+	for _, f := range c.findings {
+		c.result.Findings++
+		if c.o.Found != nil {
+			c.o.Found(f)
+		}
 	}
 	slices.SortFunc(c.result.Sets, func(a, b CheckedSet) int { return c.sets[a.ID].label.Created.Compare(c.sets[b.ID].label.Created) })
 	if c.result.Volumes == 0 && c.result.Findings == 0 {
@@ -404,19 +441,19 @@ func (c *checker) finish() (*CheckResult, error) {
 	return &c.result, nil
 }
 
-func (c *checker) report(f Finding) {
-	c.result.Findings++
-	if c.o.Found != nil {
-		c.o.Found(f)
-	}
-}
+func (c *checker) report(f Finding) { c.findings = append(c.findings, f) }
 
 // dropTorn drops what was found behind the last whole frame of volumes whose medium ended: those frames came again.
 func (c *checker) dropTorn() {
-	c.findings = slices.DeleteFunc(c.findings, func(f Finding) bool {
-		whole, torn := c.torn[f.ID]
-		return torn && f.Offset >= whole
-	})
+	n := 0
+	for i, f := range c.findings {
+		if whole, torn := c.torn[f.ID]; torn && f.Offset >= whole {
+			continue
+		}
+		c.findings[n], c.blobsOf[n] = f, c.blobsOf[i]
+		n++
+	}
+	c.findings = c.findings[:n]
 }
 
 // checkSet finds out whether a set is complete, and holds what its snapshots need.

@@ -112,7 +112,8 @@
 // # Checking and repair
 //
 // Check reads everything once, in any order: sums, numbers, labels; with a key it opens every frame, names every blob anew, and compares what the
-// manifests and nodes of a set name with what it holds. Repair needs no key: it heals by the parity in a volume, then makes what is missing or beyond
+// manifests and nodes of a set name with what it holds. What lay where damage is, the volume's contents table says; then the snapshots are walked for
+// what needs it. Metadata are read again where they lie, those that came through a pipe from a copy in scratch. Repair needs no key: it heals by the parity in a volume, then makes what is missing or beyond
 // that anew from parity volumes, and compares it with the digests in their labels.
 //
 // # Import

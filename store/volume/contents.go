@@ -4,6 +4,7 @@ import (
 	"crypto/cipher"
 	"fmt"
 	"io"
+	"math"
 )
 
 // FrameInfo is a frame as the contents table lists it.
@@ -99,6 +100,25 @@ func (c *contentsReader) part(plain []byte) error {
 	c.next++
 	c.complete = c.next == c.total
 	if len(d.b) > 0 || (c.complete && c.blobs != c.trailer.Blobs) {
+		return fmt.Errorf("contents table: %w", ErrMalformed)
+	}
+	return nil
+}
+
+// ReadContentsPart calls fn for each frame that one frame of a contents table lists, given its plaintext: for those that read a volume from front to back.
+// FrameInfo.Blobs is valid only during the call. Errors: ErrMalformed.
+func ReadContentsPart(plain []byte, fn func(FrameInfo)) error {
+	d := decoder{b: plain}
+	c := contentsReader{limit: math.MaxInt64}
+	d.uvarint(1 << 32)
+	d.uvarint(1 << 32)
+	c.end = d.uvarint(c.limit)
+	for count := d.uvarint(uint64(len(plain))); count > 0 && !d.failed; count-- {
+		if f := c.row(&d); !d.failed {
+			fn(f)
+		}
+	}
+	if d.failed || len(d.b) > 0 {
 		return fmt.Errorf("contents table: %w", ErrMalformed)
 	}
 	return nil

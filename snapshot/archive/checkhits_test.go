@@ -1,0 +1,75 @@
+package archive
+
+import (
+	"bytes"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+)
+
+// TestCheckNamesPaths damages a volume at random; the paths that are named are exactly those that need what was touched.
+func TestCheckNamesPaths(t *testing.T) {
+	w := newWorld(t)
+	s := w.snapshot("data", someFiles(5, 24))
+	set := w.write(t.TempDir(), []HeadSnapshot{s}, setOptions{name: "full", volumeSize: 900_000})
+	r := rand.New(rand.NewPCG(3, 4))
+	named := 0
+	for round := range 60 {
+		n := r.IntN(len(set.volumes))
+		data, err := os.ReadFile(set.volumes[n])
+		must(t, err)
+		c := randomCut(r, data, true)
+		want := w.expected(s, []*testSet{set}, func(_ *testSet, f frameAt) bool { return f.volume == n && c.touches(f) })
+		must(t, os.WriteFile(set.volumes[n], c.apply(data), 0o600))
+		for _, piped := range []bool{false, true} {
+			args, o := set.volumes, CheckOptions{OpenOptions: w.options("")}
+			o.Note = nil
+			if piped {
+				args, o.Stdin = []string{"-"}, pipe(t, set)
+			}
+			got, ref := map[string]bool{}, ""
+			o.Found = func(f Finding) {
+				for _, h := range f.Hits {
+					got[h.Path], ref = true, h.Ref
+					if len(h.Snapshots) != 1 || h.Snapshots[0] != s.ID {
+						t.Errorf("%+v", h)
+					}
+				}
+			}
+			_, err := Check(t.Context(), args, o)
+			must(t, err)
+			for _, path := range want {
+				dir, _, _ := bytes.Cut([]byte(path), []byte("/"))
+				if !got["/"+path] && !got["/"+string(dir)] && !got["/"] {
+					t.Fatalf("round %d, piped %v: %s is not named: %v", round, piped, path, got)
+				}
+			}
+			if named += len(got); len(want) == 0 && len(got) > 0 || len(got) > 0 && ref != "data@"+s.Name {
+				t.Fatalf("round %d, piped %v: %v of %s named, want %v", round, piped, slices.Sorted(maps.Keys(got)), ref, want)
+			}
+		}
+		must(t, os.WriteFile(set.volumes[n], data, 0o600))
+	}
+	if named == 0 {
+		t.Error("nothing was ever named")
+	}
+}
+
+// TestCheckNamesPathsOfMissingVolume: what a volume held that was not given is named with it.
+func TestCheckNamesPathsOfMissingVolume(t *testing.T) {
+	w := newWorld(t)
+	s := w.snapshot("data", someFiles(5, 24))
+	set := w.write(t.TempDir(), []HeadSnapshot{s}, setOptions{name: "full", volumeSize: 900_000})
+	want := w.expected(s, []*testSet{set}, func(_ *testSet, f frameAt) bool { return f.volume == 1 })
+	_, found := w.check(false, append([]string{set.volumes[0]}, set.volumes[2:]...)...)
+	if len(found) != 1 || len(found[0].Hits) != len(want) || len(want) == 0 {
+		t.Fatalf("%d findings, %+v, want %v", len(found), found, want)
+	}
+	for i, h := range found[0].Hits {
+		if h.Path != "/"+want[i] {
+			t.Errorf("%s, want %s", h.Path, want[i])
+		}
+	}
+}
