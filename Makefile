@@ -23,13 +23,13 @@ try: build
 	@bash integration/try.sh bin/snapfs
 
 test: vet
-	$(GO) test -timeout 15m ./...
+	$(GO) test -timeout 60m ./...
 
 test-long: vet
 	SNAPFS_TEST_LONG=1 $(GO) test -timeout 3h -run 'Kill|Fail|Fault|Thousands|Destroy|Truth|Releases|Schedule' ./store ./snapshot ./snapshot/archive ./integration
 
 race: vet
-	$(GO) test -race -timeout 30m ./...
+	$(GO) test -race -timeout 2h ./...
 
 fuzz:
 	@set -e; for pkg in $$($(GO) list ./...); do \

@@ -249,10 +249,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for range 100 {
-		if runtime.NumGoroutine() <= before {
-			break
-		}
+	for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() > before && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if n := runtime.NumGoroutine(); n > before {
@@ -285,11 +282,10 @@ func TestCloseWhenBusy(t *testing.T) {
 	if err := s.cmd.Process.Signal(unix.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	for range 200 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if _, err = mountAt(s.dir); err != nil {
 			break
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	if !errors.Is(err, ErrNotMounted) {
 		t.Errorf("not detached: %v", err)

@@ -102,7 +102,7 @@ func mountStore(t *testing.T, dir string) (mnt string, server *exec.Cmd, log *by
 	}
 	t.Cleanup(func() {
 		_ = unix.Unmount(mnt, unix.MNT_DETACH)
-		time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
+		time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 		_ = cmd.Wait()
 	})
 	buf := make([]byte, 6)

@@ -205,7 +205,7 @@ func tryServe(t testing.TB, j job, prefix ...string) (*serving, error) {
 func (s *serving) end() {
 	_ = unix.Unmount(s.dir, unix.MNT_DETACH)
 	s.stdin.Close()
-	done := time.AfterFunc(5*time.Second, func() { s.cmd.Process.Kill() })
+	done := time.AfterFunc(time.Minute, func() { s.cmd.Process.Kill() })
 	_ = s.cmd.Wait()
 	done.Stop()
 }

@@ -102,7 +102,7 @@ func TestKillArchiveCreate(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.do(0, "archive", "repair", dir, "--to", w.mkdir("healed"))
-		sh(t, w.dir, `cp -n "$1"/*.snapfs healed/`, dir)
+		sh(t, w.dir, `for f in "$1"/*.snapfs; do [ -e "healed/${f##*/}" ] || cp "$f" healed/; done`, dir)
 		w.restoredFrom(w.path("healed"))
 		sh(t, w.dir, `rm -r healed "$1" "$1-sums"`, dir)
 	}

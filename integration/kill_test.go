@@ -273,7 +273,7 @@ func (w *world) holder(name string, args ...string) (*job, string) {
 	needFUSE(w.t)
 	dir := w.mkdir(name)
 	j := w.start(append([]string{"mount", dir}, args...)...)
-	for deadline := time.Now().Add(20 * time.Second); !mounted(dir); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !mounted(dir); time.Sleep(5 * time.Millisecond) {
 		if j.ended() || time.Now().After(deadline) {
 			w.t.Fatalf("no mount: %s", j.stderr.String())
 		}

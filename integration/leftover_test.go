@@ -24,7 +24,7 @@ func (s sandbox) leftovers() []string {
 		found = append(found, "mount on "+dir)
 		unix.Unmount(dir, unix.MNT_DETACH)
 	}
-	for _, pid := range s.processes(2 * time.Second) {
+	for _, pid := range s.processes(time.Minute) {
 		found = append(found, fmt.Sprintf("process %d", pid))
 		unix.Kill(pid, unix.SIGKILL)
 	}

@@ -55,7 +55,7 @@ func (w *world) slowBackup(dataset string) (*job, func()) {
 			w.t.Fatal(err)
 		}
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if _, err := os.Stat(began); err == nil {
 			return j, open
 		}

@@ -160,7 +160,7 @@ func TestVerifyNamesPaths(t *testing.T) {
 	for range rounds {
 		v := volumes(t, w.store)[rng.IntN(2)] // data or metadata
 		at := 8192 + rng.Int64N(v.size*9/10)
-		length := min(1+rng.Int64N(200_000)*rng.Int64N(2), v.size*19/20-at)
+		length := max(1, min(1+rng.Int64N(200_000)*rng.Int64N(2), v.size*19/20-at))
 		destroyRange(t, rng, v.path, at, length)
 		want := hit(list, filepath.Base(v.path), at, at+length)
 		t.Logf("%s volume, %d bytes at %d: %d paths", v.kind, length, at, len(want))

@@ -119,7 +119,7 @@ func (w *world) start(args ...string) *job {
 func (j *job) wait() outcome {
 	select {
 	case <-j.done:
-	case <-time.After(5 * time.Minute):
+	case <-time.After(10 * time.Minute):
 		j.Process.Signal(syscall.SIGQUIT)
 		<-j.done
 		j.t.Errorf("%s did not end:\n%s", strings.Join(j.Args, " "), j.stderr.String())
@@ -264,10 +264,10 @@ func needTools(t testing.TB, names ...string) {
 // sh runs a script of bash in a directory and returns its output. $1, $2 ... are args.
 func sh(t testing.TB, dir, script string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", append([]string{"-euo", "pipefail", "-c", script, "bash"}, args...)...)
-	cmd.WaitDelay = time.Second // what the shell started may hold its output open
+	cmd.WaitDelay = time.Minute // what the shell started may hold its output open
 	var stdout, stderr bytes.Buffer
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &stdout, &stderr
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "TZ=UTC")
@@ -328,11 +328,10 @@ func attach(t testing.TB, dir string, args ...string) {
 	}
 	t.Cleanup(func() {
 		// A process that just ended may still be letting go of its files.
-		for range 50 {
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 			if unix.Unmount(dir, 0) == nil {
 				return
 			}
-			time.Sleep(20 * time.Millisecond)
 		}
 		t.Errorf("%s cannot be unmounted", dir)
 		unix.Unmount(dir, unix.MNT_DETACH)
@@ -353,7 +352,7 @@ func attachExt4(t testing.TB, dir, size string) {
 	image := dir + ".img"
 	sh(t, filepath.Dir(dir), `truncate -s "$2" "$1"; mkfs.ext4 -q -I 256 "$1"`, image, size)
 	t.Cleanup(func() { // the kernel frees the device a moment after the unmount
-		sh(t, filepath.Dir(dir), `for i in $(seq 50); do [ -n "$(losetup -j "$1")" ] || exit 0; sleep 0.1; done; losetup -j "$1"; exit 1`, image)
+		sh(t, filepath.Dir(dir), `for i in $(seq 600); do [ -n "$(losetup -j "$1")" ] || exit 0; sleep 0.1; done; losetup -j "$1"; exit 1`, image)
 	})
 	attach(t, dir, "-o", "loop", image)
 }

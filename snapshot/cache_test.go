@@ -11,13 +11,19 @@ import (
 	"snapfs/store"
 )
 
-// gate is a Source whose reads wait until it is opened.
+// gate is a Source whose reads say that they have begun, and wait until it is opened.
 type gate struct {
 	*snapshottest.Blobs
-	open chan struct{}
+	begun chan struct{}
+	open  chan struct{}
+}
+
+func newGate(b *snapshottest.Blobs) gate {
+	return gate{b, make(chan struct{}, 8), make(chan struct{})}
 }
 
 func (g gate) Get(ctx context.Context, kind store.Kind, id store.ID) ([]byte, error) {
+	g.begun <- struct{}{}
 	select {
 	case <-g.open:
 		return g.Blobs.Get(ctx, kind, id)
@@ -29,7 +35,7 @@ func (g gate) Get(ctx context.Context, kind store.Kind, id store.ID) ([]byte, er
 func TestCacheReadsOnce(t *testing.T) {
 	b := snapshottest.New()
 	tree := open(t, b, Manifest{Root: build(t, b, dirModel{"a": file(1)}, 0)})
-	g := gate{b, make(chan struct{})}
+	g := newGate(b)
 	tree.src = g
 	var all sync.WaitGroup
 	for range 8 {
@@ -39,7 +45,8 @@ func TestCacheReadsOnce(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(time.Millisecond)
+	<-g.begun
+	time.Sleep(time.Millisecond) // for the others to come as well; what is tested holds also if they come later
 	close(g.open)
 	all.Wait()
 	if n := b.Gets[tree.Root().Dir]; n != 1 {
@@ -51,7 +58,7 @@ func TestCacheReadsOnce(t *testing.T) {
 func TestCacheOutlivesCancel(t *testing.T) {
 	b := snapshottest.New()
 	tree := open(t, b, Manifest{Root: build(t, b, dirModel{"a": file(1)}, 0)})
-	g := gate{b, make(chan struct{})}
+	g := newGate(b)
 	tree.src = g
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
@@ -60,7 +67,7 @@ func TestCacheOutlivesCancel(t *testing.T) {
 			t.Errorf("cancelled: %v", err)
 		}
 	})
-	time.Sleep(time.Millisecond)
+	<-g.begun
 	all.Go(func() {
 		if _, err := tree.Lookup(context.Background(), tree.Root(), "a"); err != nil {
 			t.Errorf("not cancelled: %v", err)

@@ -36,7 +36,7 @@ func (e *engine) commit(s *localSession, c Commit) (snap Snapshot, err error) {
 		return Snapshot{}, errors.New("the store has no snapshot numbers left")
 	}
 	tags := slices.Compact(slices.Sorted(slices.Values(c.Tags)))
-	volumes, listed := e.openLengths()
+	volumes := e.openLengths()
 	bodies = append(bodies, &commitFact{
 		partial: c.Partial, snapshot: c.Snapshot, slot: slot, dataset: number, name: c.Name, start: c.Start,
 		tags: tags, summary: c.Summary, volumes: volumes,
@@ -44,9 +44,7 @@ func (e *engine) commit(s *localSession, c Commit) (snap Snapshot, err error) {
 	if err := e.appendFacts(bodies); err != nil {
 		return Snapshot{}, err
 	}
-	e.mu.Lock()
-	e.sealed, e.orphans = e.sealed[listed:], nil
-	e.mu.Unlock()
+	e.named(volumes)
 	e.settled(s)
 	return e.snapshotAt(slot)
 }
@@ -58,17 +56,32 @@ func (e *engine) syncBefore() error {
 	return e.syncVolumes()
 }
 
-// openLengths lists the volumes written to since the last commit with their synced lengths; the first sealed ones of
-// e.sealed are among them.
-func (e *engine) openLengths() (list []sealedVolume, sealed int) {
+// openLengths lists the volumes written to since the last commit with their synced lengths.
+func (e *engine) openLengths() []sealedVolume {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	list, sealed = slices.Concat(e.sealed, e.orphans), len(e.sealed)
+	list := slices.Concat(e.sealed, e.orphans)
 	for _, v := range e.current {
 		list = append(list, sealedVolume{v.id, v.kind, v.w.Synced()})
 	}
 	slices.SortFunc(list, func(a, b sealedVolume) int { return compareBytes(a.id[:], b.id[:]) })
-	return list, sealed
+	return list
+}
+
+// named notes that a fact names these volumes. Others may have been sealed while it was written, or removed by a prune.
+func (e *engine) named(list []sealedVolume) {
+	length := map[volume.ID]int64{}
+	for _, v := range list {
+		length[v.id] = v.length
+	}
+	isNamed := func(v sealedVolume) bool {
+		n, ok := length[v.id]
+		return ok && n >= v.length
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.sealed = slices.DeleteFunc(e.sealed, isNamed)
+	e.orphans = slices.DeleteFunc(e.orphans, isNamed)
 }
 
 // findOrphans notes the volumes with frames that no fact names yet, left by a process that was killed: the next commit
@@ -189,11 +202,13 @@ func writeFold(x *index, dirty map[string][]byte, more func(set func(key, value 
 // closeJournal names the volumes sealed by this process in a fact and seals the journal. Needs commitMu.
 func (e *engine) closeJournal() error {
 	e.mu.Lock()
-	sealed := e.sealed
+	sealed := slices.Clone(e.sealed)
 	e.mu.Unlock()
 	if len(sealed) > 0 {
 		if err := e.appendFacts([]FactBody{&volumesFact{kind: FactVolumeSealed, list: sealed}}); err != nil {
 			e.log.Warn("sealed volumes not noted", "err", err) // every commit named those it needs
+		} else {
+			e.named(sealed)
 		}
 	}
 	v := e.journal
@@ -206,8 +221,5 @@ func (e *engine) closeJournal() error {
 		e.log.Warn("index not brought up to date", "err", err)
 	}
 	e.journal = nil
-	e.mu.Lock()
-	e.sealed = nil
-	e.mu.Unlock()
 	return v.w.Close()
 }

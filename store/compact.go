@@ -207,7 +207,7 @@ func (c *compaction) checkpoint(ctx context.Context) error {
 		if len(fact.records) > maxCheckpointSize {
 			return nil, fmt.Errorf("what the facts add up to takes %d bytes: too much for a checkpoint", len(fact.records))
 		}
-		volumes, _ := e.openLengths()
+		volumes := e.openLengths()
 		c.report = CompactReport{Written: true, Facts: len(c.news) + len(tail)}
 		return []FactBody{fact, &volumesFact{kind: FactVolumeSealed, list: volumes}}, nil
 	})

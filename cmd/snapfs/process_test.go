@@ -136,12 +136,7 @@ func TestForegroundMountEndsOnSignal(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		for range 500 {
-			if isMounted(t, dir) {
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+		waitUntil(t, "the mount", func() bool { return isMounted(t, dir) })
 		cmd.Process.Signal(sig)
 		if err := cmd.Wait(); err != nil || isMounted(t, dir) || stderr.Len() > 0 {
 			t.Errorf("%v: %v, stderr %q, mounted %v", sig, err, stderr.String(), isMounted(t, dir))
@@ -171,13 +166,14 @@ func TestInterruptedStdin(t *testing.T) {
 
 func TestInterruptedBackup(t *testing.T) {
 	clearStore(t)
-	cmd := process(t, "backup", "--command", "echo $$; exec sleep 1000", "--as", "s", "--post", "echo post >&2")
+	begun := filepath.Join(t.TempDir(), "begun")
+	cmd := process(t, "backup", "--command", "echo $$; touch '"+begun+"'; exec sleep 1000", "--as", "s", "--post", "echo post >&2")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond)
+	waitUntil(t, "the command", func() bool { return exists(begun) })
 	cmd.Process.Signal(syscall.SIGTERM)
 	cmd.Wait()
 	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted || stderr.String() != "post\nsnapfs: interrupted\n" {
@@ -187,6 +183,25 @@ func TestInterruptedBackup(t *testing.T) {
 		t.Errorf("an interrupted backup left %s", out)
 	}
 }
+
+// waitUntil waits for what another process is to do, however busy the machine is.
+func waitUntil(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: waited for in vain", what)
+		}
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// leader runs a program on a terminal, says how it ended, and stays until the terminal goes: the kernel throws away what
+// was not read of a terminal when the leader of its session ends.
+const leader = `trap : INT; "$@"; printf '[ended with %d]' $?; read -r _`
 
 // terminal starts a process with a terminal of its own; it returns our end.
 func terminal(t *testing.T, cmd *exec.Cmd) *os.File {
@@ -207,6 +222,7 @@ func terminal(t *testing.T, cmd *exec.Cmd) *os.File {
 		t.Fatal(err)
 	}
 	defer theirs.Close()
+	cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", leader, "sh", cmd.Path}, cmd.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, theirs, theirs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
@@ -218,23 +234,34 @@ func terminal(t *testing.T, cmd *exec.Cmd) *os.File {
 // converse answers each prompt that ends with ": ", and returns all the terminal showed.
 func converse(t *testing.T, cmd *exec.Cmd, answers ...string) (code int, shown string) {
 	t.Helper()
-	tty := terminal(t, cmd)
-	defer tty.Close()
-	var seen bytes.Buffer
-	buf := make([]byte, 1024)
-	for {
-		n, err := tty.Read(buf)
-		seen.Write(buf[:n])
-		if err != nil {
-			break // EIO: the process has closed its end
-		}
-		if len(answers) > 0 && strings.HasSuffix(seen.String(), ": ") {
+	return watch(t, cmd, func(seen string, tty *os.File) {
+		if len(answers) > 0 && strings.HasSuffix(seen, ": ") {
 			io.WriteString(tty, answers[0])
 			answers = answers[1:]
 		}
+	})
+}
+
+// watch hands all that the terminal showed to step, each time there is more.
+func watch(t *testing.T, cmd *exec.Cmd, step func(seen string, tty *os.File)) (code int, shown string) {
+	t.Helper()
+	tty := terminal(t, cmd)
+	defer cmd.Wait()
+	defer tty.Close()
+	var seen strings.Builder
+	buf := make([]byte, 1024)
+	for {
+		n, err := tty.Read(buf)
+		if err != nil {
+			t.Fatalf("the terminal: %v after %q", err, seen.String())
+		}
+		seen.Write(buf[:n])
+		if shown, rest, over := strings.Cut(seen.String(), "[ended with "); over && strings.HasSuffix(rest, "]") {
+			fmt.Sscanf(rest, "%d]", &code)
+			return code, shown
+		}
+		step(seen.String(), tty)
 	}
-	cmd.Wait()
-	return cmd.ProcessState.ExitCode(), seen.String()
 }
 
 func TestPasswordOnTerminal(t *testing.T) {
@@ -330,7 +357,17 @@ func TestMediumOnTerminal(t *testing.T) {
 
 func TestProgressOnTerminal(t *testing.T) {
 	clearStore(t)
-	code, shown := converse(t, process(t, "backup", "--command", "head -c 3M /dev/urandom; sleep 0.5; head -c 1M /dev/urandom", "--as", "s"))
+	gate := filepath.Join(t.TempDir(), "gate")
+	if err := syscall.Mkfifo(gate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open, late := false, time.Now().Add(time.Minute)
+	code, shown := watch(t, process(t, "backup", "--command", "head -c 3M /dev/urandom; cat '"+gate+"'; head -c 1M /dev/urandom", "--as", "s"),
+		func(seen string, _ *os.File) { // goes on when a rate was shown, which may take a while
+			if !open && (strings.Contains(seen, "MiB/s") || time.Now().After(late)) {
+				open = os.WriteFile(gate, nil, 0) == nil
+			}
+		})
 	if code != exitDone || !strings.Contains(shown, "MiB/s") || !strings.Contains(shown, "\r\x1b[K") {
 		t.Errorf("exit code %d, shown %q", code, shown)
 	}
