@@ -21,7 +21,7 @@ type sessionMaker func(t *testing.T) (Session, idKeys)
 
 // TestSessions runs the contract of Session against every implementation.
 func TestSessions(t *testing.T) {
-	makers := map[string]func(t *testing.T) sessionMaker{
+	makers := map[string]func(t *testing.T, check string) sessionMaker{
 		"in the holder":       localSessions,
 		"over the socket":     remoteSessions,
 		"outlasting":          lastingSessions,
@@ -30,14 +30,14 @@ func TestSessions(t *testing.T) {
 	for name, maker := range makers {
 		t.Run(name, func(t *testing.T) {
 			for check, f := range sessionContract {
-				t.Run(check, func(t *testing.T) { f(t, maker(t)) })
+				t.Run(check, func(t *testing.T) { f(t, maker(t, check)) })
 			}
 		})
 	}
 }
 
 // localSessions are sessions in the holder's process.
-func localSessions(t *testing.T) sessionMaker {
+func localSessions(t *testing.T, _ string) sessionMaker {
 	st := openStore(t, newStore(t))
 	t.Cleanup(func() { closeStore(t, st) })
 	e := st.session.(*lastingSession).way.session.(*localSession).e
@@ -49,7 +49,7 @@ func localSessions(t *testing.T) sessionMaker {
 }
 
 // remoteSessions are sessions over the holder's socket.
-func remoteSessions(t *testing.T) sessionMaker {
+func remoteSessions(t *testing.T, _ string) sessionMaker {
 	st := openStore(t, newStore(t))
 	t.Cleanup(func() { closeStore(t, st) })
 	return func(t *testing.T) (Session, idKeys) {
@@ -64,7 +64,7 @@ func remoteSessions(t *testing.T) sessionMaker {
 }
 
 // lastingSessions are what Open gives; the first one holds the store.
-func lastingSessions(t *testing.T) sessionMaker {
+func lastingSessions(t *testing.T, _ string) sessionMaker {
 	dir := newStore(t)
 	return func(t *testing.T) (Session, idKeys) {
 		st := openStore(t, dir)
@@ -74,11 +74,15 @@ func lastingSessions(t *testing.T) sessionMaker {
 }
 
 // restlessSessions outlast a holder that keeps ending cleanly.
-func restlessSessions(t *testing.T) sessionMaker {
+func restlessSessions(t *testing.T, check string) sessionMaker {
+	comeBack := 5 * time.Millisecond
+	if check == "locks" { // who comes too late loses its lock
+		comeBack = 2 * time.Second
+	}
 	dir := newStore(t)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	holder, keys := openLasting(t, dir)
+	holder, keys := openLasting(t, dir, comeBack)
 	wg.Go(func() {
 		for {
 			select {
@@ -87,10 +91,14 @@ func restlessSessions(t *testing.T) sessionMaker {
 				return
 			case <-time.After(10 * time.Millisecond):
 			}
+			if w, _ := holder.present(); w != nil && w.settled != nil {
+				<-w.settled // who waits for a lock gets it
+				time.Sleep(10 * time.Millisecond)
+			}
 			if err := holder.Close(); err != nil {
 				t.Errorf("holder: %v", err)
 			}
-			holder, _ = openLasting(t, dir)
+			holder, _ = openLasting(t, dir, comeBack)
 		}
 	})
 	t.Cleanup(func() {
@@ -98,7 +106,7 @@ func restlessSessions(t *testing.T) sessionMaker {
 		wg.Wait()
 	})
 	return func(t *testing.T) (Session, idKeys) {
-		s, _ := openLasting(t, dir)
+		s, _ := openLasting(t, dir, comeBack)
 		t.Cleanup(func() {
 			if err := s.Close(); err != nil {
 				t.Error(err)
@@ -108,10 +116,10 @@ func restlessSessions(t *testing.T) sessionMaker {
 	}
 }
 
-// openLasting opens a session that becomes a holder who keeps locks for others only shortly.
-func openLasting(t *testing.T, dir string) (*lastingSession, idKeys) {
+// openLasting opens a session that becomes a holder who keeps locks for others so long.
+func openLasting(t *testing.T, dir string, comeBack time.Duration) (*lastingSession, idKeys) {
 	s := newLastingSession(dir, Options{Unlock: unlockTest, Job: "test", Log: discardLog(), Now: time.Now, References: testReferences})
-	s.comeBack = 5 * time.Millisecond
+	s.comeBack = comeBack
 	if _, err := s.find(context.Background()); err != nil {
 		t.Errorf("open: %v", err)
 	}

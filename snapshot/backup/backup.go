@@ -132,6 +132,9 @@ func backupTree(ctx context.Context, repo repository, o *Options, h hooks) (*Res
 	if r.hooks = h; h.batchFiles > 0 {
 		r.batchFiles = h.batchFiles
 	}
+	if h.begun != nil {
+		h.begun(r)
+	}
 	defer r.links.w.Close()
 	return r.take(ctx)
 }

@@ -235,6 +235,7 @@ func (r *run) finishFile(j *fileJob, err error) error {
 		return r.finishLinked(j)
 	}
 	r.complete(j.t, j.slot, r.counted(j.had, j.entry))
+	r.hooks.isDone(j.entry.Name)
 	return nil
 }
 

@@ -191,6 +191,9 @@ func TestPartial(t *testing.T) {
 		_, err := backupTree(ctx, repo, &o, hooks{batchFiles: 10, read: func(string) {
 			if n++; n%10 == 0 {
 				time.Sleep(time.Millisecond)
+				if n > half { // the next partial may be long in coming
+					time.Sleep(50 * time.Millisecond)
+				}
 			}
 			state, _ := repo.State(ctx)
 			if n == half {
@@ -224,6 +227,12 @@ func TestPartial(t *testing.T) {
 	}
 }
 
+func (g *gate) isShut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed
+}
+
 // TestPartialWhenInterrupted stops a run that has done something worth keeping.
 func TestPartialWhenInterrupted(t *testing.T) {
 	root := t.TempDir()
@@ -232,15 +241,19 @@ func TestPartialWhenInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	o := Options{Paths: []string{root}, Dataset: "test"}
-	_, err := backupTree(ctx, repo, &o, hooks{before: func(name string) {
+	var r *run
+	_, err := backupTree(ctx, repo, &o, hooks{begun: func(begun *run) { r = begun }, before: func(name string) {
 		if name == "small" {
-			<-ctx.Done() // until the large one is read
+			<-ctx.Done() // until the large one is read; and a run that is over before it can stand still leaves no partial
+			for deadline := time.Now().Add(time.Minute); !r.gate.isShut() && time.Now().Before(deadline); {
+				time.Sleep(time.Millisecond)
+			}
 		}
-	}, read: func(name string) {
+	}, done: func(name string) {
 		if name == "big" {
-			time.AfterFunc(4*time.Second, cancel) // long after its entry is complete, also on a busy machine
+			cancel()
 		}
-	}})
+	}, patience: time.Hour})
 	if !errors.Is(err, context.Canceled) || len(repo.state.Snapshots) != 1 || !repo.state.Snapshots[0].Partial {
 		t.Fatalf("%v, %+v", err, repo.state.Snapshots)
 	}

@@ -53,7 +53,11 @@ func (r *run) partials(interrupted, ctx context.Context, done <-chan struct{}) {
 
 // lastPartial gives up if things do not come to a standstill soon: whoever interrupts a run does not want to wait.
 func (r *run) lastPartial(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, partialPatience)
+	patience := partialPatience
+	if r.hooks.patience > 0 {
+		patience = r.hooks.patience
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	stop := context.AfterFunc(ctx, r.gate.abandon)
 	if still := r.gate.shut(); !stop() || !still {

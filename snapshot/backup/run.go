@@ -58,11 +58,14 @@ type run struct {
 
 // hooks let tests act between the steps of reading a file, by its name.
 type hooks struct {
+	begun  func(*run)              // before anything is read
 	before func(name string)       // it is opened
 	fail   func(name string) error // instead of opening it
 	read   func(name string)       // its content has been read
+	done   func(name string)       // its entry is complete
 
 	batchFiles int            // in place of the constant
+	patience   time.Duration  // in place of partialPatience
 	mounts     func() []mount // in place of the kernel's list
 }
 
@@ -79,6 +82,12 @@ func (h *hooks) opening(name string) error {
 func (h *hooks) wasRead(name string) {
 	if h.read != nil {
 		h.read(name)
+	}
+}
+
+func (h *hooks) isDone(name string) {
+	if h.done != nil {
+		h.done(name)
 	}
 }
 
