@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -83,6 +84,32 @@ func (v volumeFile) flip(t testing.TB, at int64) {
 	}
 }
 
+// stretch is a range of bytes of a volume.
+type stretch struct{ from, to int64 }
+
+// flipIn inverts a byte in the middle of the first frame that a path needs.
+func (v volumeFile) flipIn(t testing.TB, list []needed, path string) stretch {
+	t.Helper()
+	at := v.middles(list, path)
+	if len(at) == 0 {
+		t.Fatalf("%s needs nothing of this volume", path)
+	}
+	v.flip(t, at[0])
+	return stretch{at[0], at[0] + 1}
+}
+
+// middles are the middles of the frames of this volume that a path needs.
+func (v volumeFile) middles(list []needed, path string) (at []int64) {
+	for _, n := range list {
+		for _, p := range n.places {
+			if n.path == path && p.Volume.String() == filepath.Base(v.path) {
+				at = append(at, p.Offset+int64(p.Stored)/2)
+			}
+		}
+	}
+	return at
+}
+
 // damagedTree is a source with two snapshots whose data stands in one volume.
 func damagedTree(w *world) (src *churn, snap string) {
 	src = newChurn(w.t, w.mkdir("source"))
@@ -119,41 +146,51 @@ func reported(t testing.TB, o outcome, dir string) map[string]bool {
 // for just those.
 func TestDamage(t *testing.T) {
 	for _, damage := range []struct {
-		name     string
-		do       func(testing.TB, volumeFile)
-		min, max int // files it may cost
+		name string
+		do   func(testing.TB, volumeFile, []needed) []stretch
 	}{
-		{"flip", func(t testing.TB, v volumeFile) { v.flip(t, v.size/2) }, 1, 2},
-		{"flips", func(t testing.TB, v volumeFile) {
+		{"flip", func(t testing.TB, v volumeFile, list []needed) []stretch {
+			return []stretch{v.flipIn(t, list, "/large/4")}
+		}},
+		{"flips", func(t testing.TB, v volumeFile, list []needed) []stretch {
+			all := []stretch{v.flipIn(t, list, "/small/3/3")}
 			for i := range int64(10) {
-				v.flip(t, v.size*(i+1)/11)
+				at := v.size * (i + 1) / 11
+				if all[0].from == at { // once more is whole again
+					continue
+				}
+				v.flip(t, at)
+				all = append(all, stretch{at, at + 1})
 			}
-			// 2.4 MB lie between two flips, and a frame holds the 200 small files of 512 KiB: with the order of frames
-			// as the workers happened to finish them, no more than three of these are hit.
-		}, 3, 610},
-		{"truncate", func(t testing.TB, v volumeFile) {
+			return all
+		}},
+		{"truncate", func(t testing.TB, v volumeFile, _ []needed) []stretch {
 			if err := os.Truncate(v.path, v.size/2); err != nil {
 				t.Fatal(err)
 			}
-		}, 3, 1007},
-		{"delete", func(t testing.TB, v volumeFile) {
+			return []stretch{{v.size / 2, v.size}}
+		}},
+		{"delete", func(t testing.TB, v volumeFile, _ []needed) []stretch {
 			if err := os.Remove(v.path); err != nil {
 				t.Fatal(err)
 			}
-		}, 1008, 1008},
+			return []stretch{{0, v.size}}
+		}},
 	} {
 		t.Run(damage.name, func(t *testing.T) {
 			w := newWorld(t)
 			src, snap := damagedTree(w)
 			want := sums(t, src.dir)
-			damage.do(t, w.largest("data"))
+			list, v := neededPlaces(t, w), w.largest("data")
+			costs := map[string]bool{}
+			for _, s := range damage.do(t, v, list) {
+				maps.Copy(costs, hit(list, filepath.Base(v.path), s.from, s.to))
+			}
 
 			o := w.do(4, "restore", "--json", snap, "--to", w.path("out"))
 			lost := reported(t, o, w.path("out"))
 			t.Logf("%d files lost", len(lost))
-			if len(lost) < damage.min || len(lost) > damage.max {
-				t.Errorf("%d files reported, want %d to %d: %s", len(lost), damage.min, damage.max, tail(o.stderr))
-			}
+			samePaths(t, "restore", costs, slashed(lost))
 			differ(t, "what could be restored", without(want, lost), sums(t, w.path("out")))
 
 			w.do(0, "ls", "-R", "-l", snap)
@@ -262,13 +299,12 @@ func TestNextBackupHeals(t *testing.T) {
 				t.Fatal(err)
 			}
 			old := "d@" + w.backup(0, "d", src.dir).Name
-			v := w.largest("data")
+			v, places := w.largest("data"), neededPlaces(t, w)
 			src.write("later", 1000)
 			w.backup(0, "d", src.dir)
 			want := sums(t, src.dir)
-			for i := range int64(20) {
-				v.flip(t, 4096+(v.size-4096)/20*i+1000)
-			}
+			v.flipIn(t, places, "/linked")
+			v.flipEveryThird(t, places, "/large")
 			w.meet(reader, old, "large", "linked")
 			s := w.backup(0, "d", src.dir)
 			if s.Changed != 0 || s.New != 0 || s.Read < 30<<20 {
@@ -280,6 +316,16 @@ func TestNextBackupHeals(t *testing.T) {
 				t.Errorf("healed, and read again: %+v", s)
 			}
 		})
+	}
+}
+
+// flipEveryThird inverts a byte in the first frame that a path needs and in every third one after it.
+func (v volumeFile) flipEveryThird(t testing.TB, list []needed, path string) {
+	t.Helper()
+	for i, at := range v.middles(list, path) {
+		if i%3 == 0 {
+			v.flip(t, at)
+		}
 	}
 }
 
