@@ -85,14 +85,19 @@ func (e *engine) named(list []sealedVolume) {
 }
 
 // findOrphans notes the volumes with frames that no fact names yet, left by a process that was killed: the next commit
-// may refer to what lies there.
+// may refer to what lies there. Frames are written side by side: what was not written yet while a later frame was there is
+// nothing that the volume must have, so the commit names it up to there only.
 func (e *engine) findOrphans() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.orphans = nil
 	for id, v := range e.volumes.byID {
-		if v.kind != volume.Journal && !v.missing && !v.dropped && v.indexed > e.fold.volumes[id].length {
-			e.orphans = append(e.orphans, sealedVolume{id, v.kind, v.indexed})
+		length := v.indexed
+		if v.harmed > 0 && !v.sealed {
+			length = min(length, v.harmed-1)
+		}
+		if v.kind != volume.Journal && !v.missing && !v.dropped && length > e.fold.volumes[id].length {
+			e.orphans = append(e.orphans, sealedVolume{id, v.kind, length})
 		}
 	}
 }
