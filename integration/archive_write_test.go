@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"snapfs/integration/moments"
 )
 
 // archiveSource is a store with a snapshot of some MiB that do not compress.
@@ -68,18 +70,24 @@ func TestKillArchiveCreate(t *testing.T) {
 		return []string{"archive", "create", "--to", dir, "--set", name, "--level", "full", "--volume-size", "4M", "--parity-volumes", "1", "--parity-dir", sums}
 	}
 	run := w.runTime(create("first", w.mkdir("first"), w.mkdir("sums"))...)
-	killed, unfinished := 0, 0
-	for try := range kills() / 2 {
+	phases := map[string]int{}
+	sets := 12
+	switch {
+	case os.Getenv("SNAPFS_TEST_LONG") != "":
+		sets = 250
+	case testing.Short():
+		sets = 4
+	}
+	for try := range sets {
 		name := fmt.Sprintf("set%d", try)
 		dir, sums := w.mkdir(name), w.mkdir(name+"-sums")
 		args := create(name, dir, sums)
-		for w.killAt(moment{delay: time.Duration(rand.Int64N(int64(run)))}, args...) {
-			killed++
+		for w.killAt(moments.Moment{Delay: time.Duration(rand.Int64N(int64(run)))}, args...) {
+			phases[writing(dir, sums)]++
 			s, known := w.setsByName()[name]
 			if !known {
 				continue // it was not begun yet
 			}
-			unfinished++
 			for _, v := range s.Volumes {
 				w.do(0, "archive", "info", v.Where)
 			}
@@ -106,7 +114,26 @@ func TestKillArchiveCreate(t *testing.T) {
 		w.restoredFrom(w.path("healed"))
 		sh(t, w.dir, `rm -r healed "$1" "$1-sums"`, dir)
 	}
-	t.Logf("killed %d times in %v, %d times with a set that was begun", killed, run, unfinished)
+	t.Logf("kill points survived by phase: %v", phases)
+}
+
+// writing says what the writer of a set was doing.
+func writing(dir, sums string) string {
+	count := func(dir, pattern string) int {
+		list, _ := filepath.Glob(filepath.Join(dir, pattern))
+		return len(list)
+	}
+	switch partial := count(dir, "*.partial"); {
+	case count(sums, "*.snapfs") > 0:
+		return "4 parity volumes complete"
+	case partial > 0 && count(dir, "*.snapfs") > 0:
+		return "3 writing a further volume"
+	case partial > 0:
+		return "1 writing the first volume"
+	case count(dir, "*.snapfs") > 0:
+		return "2 between volumes, facts"
+	}
+	return "0 planning"
 }
 
 // TestArchiveFullDisk fills a small disk: the volume on it is complete, and the set goes on on another one.

@@ -1,24 +1,13 @@
 package integration
 
 import (
-	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 )
-
-// kills is how many moments a kill test tries: few in short runs, 200 with $SNAPFS_TEST_LONG.
-func kills() int {
-	switch {
-	case os.Getenv("SNAPFS_TEST_LONG") != "":
-		return 200
-	case testing.Short():
-		return 8
-	}
-	return 25
-}
 
 // names lists snapshots as DATASET@NAME, sorted.
 func (w *world) names(args ...string) (list []string) {
@@ -55,32 +44,37 @@ func TestKillForget(t *testing.T) {
 	for _, args := range [][]string{unforget, forget, unforget} {
 		run = min(run, w.runTime(args...))
 	}
-	killed, done := 0, 0
-	for try := 0; killed < kills() && try < 4*kills(); try++ {
+	p := plan(run)
+	for try := 0; ; try++ {
+		m, more := p.Next()
+		if !more {
+			break
+		}
 		hidden := len(w.names("--forgotten")) > 0
 		args := forget
 		if hidden {
 			args = unforget
 		}
-		delay := time.Duration(rand.Int64N(int64(run)))
-		if w.killAt(moment{delay: delay}, args...) {
-			killed++
-		}
+		before := w.look()
+		running := w.killAt(m, args...)
+		change := w.look().Since(before)
 		visible, forgotten := w.names(), w.names("--forgotten")
 		if both := slices.Sorted(slices.Values(slices.Concat(visible, forgotten))); !slices.Equal(both, all) {
-			t.Fatalf("killed after %v: %q and %q", delay, visible, forgotten)
+			t.Fatalf("killed %v: %q and %q", m, visible, forgotten)
 		}
 		if len(forgotten) != 0 && !slices.Equal(forgotten, some) {
-			t.Fatalf("killed after %v: some are forgotten: %q", delay, forgotten)
+			t.Fatalf("killed %v: some are forgotten: %q", m, forgotten)
 		}
-		if (len(forgotten) > 0) != hidden {
-			done++
+		if running {
+			p.Hit(m, change.OfFacts((len(forgotten) > 0) != hidden))
+		} else {
+			p.Late(m)
 		}
 		if try%10 == 0 {
 			w.restored(visible[try%len(visible)])
 		}
 	}
-	t.Logf("killed %d runs of %v, %d of all had done their work", killed, run, done)
+	t.Log(p)
 	if len(w.names("--forgotten")) > 0 {
 		w.do(0, unforget...)
 	}
@@ -105,8 +99,9 @@ func TestKillKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := w.runTime("key", "add", "--new-key-file", w.path("key"))
-	killed := 0
-	for try := 0; killed < kills() && try < 4*kills(); try++ {
+	keys := filepath.Join(w.store, "keys")
+	p := plan(run)
+	for try := 0; ; try++ {
 		args := [][]string{
 			{"key", "add", "--new-key-file", w.path("key")}, {"key", "change", slot(), "--new-key-file", w.path("key")}, {"key", "import", w.path("sheet")},
 			{"key", "remove", slot()},
@@ -114,11 +109,25 @@ func TestKillKeys(t *testing.T) {
 		if len(strings.Split(w.do(0, "key", "list").stdout, "\n")) < 4 && args[1] == "remove" {
 			continue
 		}
-		delay := time.Duration(rand.Int64N(int64(run)))
-		if w.killAt(moment{delay: delay}, args...) {
-			killed++
+		m, more := p.Next()
+		if !more {
+			break
+		}
+		m.Event = 0 // nothing happens to the volumes
+		before := sums(t, keys)
+		running := w.killAt(m, args...)
+		after := sums(t, keys)
+		switch {
+		case !running:
+			p.Late(m)
+		case strings.Contains(after, ".new-"):
+			p.Hit(m, "1 a file is written")
+		case before == after:
+			p.Hit(m, "0 before anything is written")
+		default:
+			p.Hit(m, "2 a slot came or went")
 		}
 		w.do(0, "ls", "d@"+s.Name)
 	}
-	t.Logf("killed %d runs of %v", killed, run)
+	t.Log(p)
 }

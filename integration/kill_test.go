@@ -14,84 +14,47 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"snapfs/integration/moments"
 )
 
-// moment is when to kill a backup: after the n-th change below a directory of the store, and then a while later. The
-// store's own files tell the phases apart: volumes begin with data and nodes, the journal's with the commit fact,
-// the index changes after it.
-type moment struct {
-	event uint32 // inotify events to count; 0: from the start of the process
-	dir   string // below the store
-	nth   int
-	delay time.Duration
-}
-
-func (m moment) String() string {
-	return fmt.Sprintf("%s event %#x number %d + %v", m.dir, m.event, m.nth, m.delay)
-}
-
-// moments spreads n of them over a run that takes about so long.
-func moments(n int, run time.Duration) []moment {
-	var all []moment
-	for i := range n {
-		switch i % 5 {
-		case 0, 1: // anywhere: the scan, reading, writing, the end
-			all = append(all, moment{delay: run * time.Duration(i+1) / time.Duration(n)})
-		case 2: // a volume has begun: data, nodes, and shortly before the end the journal's
-			all = append(all, moment{event: unix.IN_CREATE, dir: "volumes", nth: 1 + i/5%3, delay: time.Duration(i%3) * time.Millisecond})
-		case 3: // somewhere among the writes, the last of which are the nodes, the commit fact and the sealing
-			all = append(all, moment{event: unix.IN_MODIFY, dir: "volumes", nth: 1 + i*i/12})
-		case 4: // commit fact and index batch
-			all = append(all, moment{event: unix.IN_CREATE, dir: "volumes", nth: 3, delay: time.Duration(i) * 200 * time.Microsecond})
-		}
+// perPhase is how many kills a test wants in each phase of what it kills: few in short runs, 200 with $SNAPFS_TEST_LONG.
+func perPhase() int {
+	switch {
+	case os.Getenv("SNAPFS_TEST_LONG") != "":
+		return 200
+	case testing.Short():
+		return 1
 	}
-	return all
+	return 4
 }
 
-// killAt starts a backup and kills it at the moment. It reports whether the backup was still running then.
-func (w *world) killAt(m moment, args ...string) bool {
+// plan chooses moments of a run that takes about so long.
+func plan(run time.Duration) *moments.Plan {
+	return &moments.Plan{Goal: perPhase(), Most: 6 * perPhase(), Run: run}
+}
+
+// killAt starts a command and kills it at the moment. It reports whether it was still running then.
+func (w *world) killAt(m moments.Moment, args ...string) bool {
 	w.t.Helper()
-	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	watch, err := moments.NewWatch(w.store, m)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer unix.Close(watch)
-	if m.event != 0 {
-		if _, err := unix.InotifyAddWatch(watch, filepath.Join(w.store, m.dir), m.event); err != nil {
-			w.t.Fatal(err)
-		}
-	}
+	defer watch.Close()
 	j := w.start(args...)
-	if m.event != 0 {
-		awaitEvents(j, watch, m.nth)
-	}
-	time.Sleep(m.delay)
+	watch.Await(m, j.ended)
 	j.Process.Kill()
 	return j.wait().code == -1
 }
 
-// awaitEvents returns after so many inotify events, or when the job has ended.
-func awaitEvents(j *job, watch, count int) {
-	buf := make([]byte, 4096)
-	poll := []unix.PollFd{{Fd: int32(watch), Events: unix.POLLIN}}
-	for !j.ended() {
-		if n, _ := unix.Poll(poll, 10); n <= 0 {
-			continue
-		}
-		n, err := unix.Read(watch, buf)
-		if err != nil {
-			return
-		}
-		for at := 0; at+unix.SizeofInotifyEvent <= n; {
-			if count--; count <= 0 {
-				return
-			}
-			// struct inotify_event: wd, mask, cookie, len (4 bytes each), name
-			length := int(buf[at+12]) | int(buf[at+13])<<8
-			at += unix.SizeofInotifyEvent + length
-		}
+// look sees what lies among the volumes.
+func (w *world) look() moments.Files {
+	w.t.Helper()
+	files, err := moments.Look(w.store)
+	if err != nil {
+		w.t.Fatal(err)
 	}
+	return files
 }
 
 // sums lists a tree: type, mode, time and hash of each entry.
@@ -193,45 +156,41 @@ func TestKill(t *testing.T) {
 	known["d@"+w.backup(0, "d", src.dir).Name] = sums(t, src.dir)
 	run := time.Since(began)
 
-	rounds := max(50, kills())
-	if testing.Short() {
-		rounds = 10
-	}
-	killed, committed := 0, 0
-	plan := moments(rounds, run)
-	for try := 0; killed < rounds && try < 4*rounds; try++ {
-		change(try + 1)
-		m := plan[try%len(plan)]
-		if try >= len(plan) { // one that came too late: earlier this time
-			m = moment{delay: time.Duration(rand.Int64N(int64(run)))}
+	p := plan(run)
+	p.Most = 10 * p.Goal
+	for try := 0; ; try++ {
+		m, more := p.Next()
+		if !more {
+			break
 		}
+		change(try + 1)
+		before := w.look()
 		running := w.killAt(m, "backup", "--quiet", "--dataset", "d", src.dir)
+		change := w.look().Since(before)
 		now := sums(t, src.dir)
 		after := w.snapshots()
-		if !running {
-			for name := range after {
-				if known[name] == "" {
-					known[name] = now
-				}
-			}
-			continue
-		}
-		killed++
 		for name := range known {
 			if after[name] == "" {
-				t.Fatalf("killed at %v: %s is gone", m, name)
+				t.Fatalf("killed %v: %s is gone", m, name)
 			}
 		}
+		committed := false
 		for name := range after { // the commit fact was written: then the snapshot must be whole
 			if known[name] == "" {
-				committed++
+				committed = true
 				known[name] = now
-				differ(t, fmt.Sprintf("killed at %v: %s", m, name), now, w.restored(name))
+				differ(t, fmt.Sprintf("killed %v: %s", m, name), now, w.restored(name))
 			}
 		}
+		if !running {
+			p.Late(m)
+			continue
+		}
+		p.Hit(m, change.OfBackup(committed))
+		killed := p.Killed()
 		if killed%5 == 0 {
 			name := anyKey(known)
-			differ(t, fmt.Sprintf("killed at %v: %s", m, name), known[name], w.restored(name))
+			differ(t, fmt.Sprintf("killed %v: %s", m, name), known[name], w.restored(name))
 		}
 		if killed%3 == 0 {
 			w.verified()
@@ -243,14 +202,16 @@ func TestKill(t *testing.T) {
 				differ(t, "the next backup", now, w.restored(name))
 			}
 		}
+		if len(known) > 60 { // old ones go: the test is not about a store that grows
+			name := anyKey(known)
+			w.do(0, "forget", "--quiet", name)
+			delete(known, name)
+		}
 		if t.Failed() {
 			t.FailNow()
 		}
 	}
-	t.Logf("%d runs of %v killed, %d after their commit", killed, run, committed)
-	if killed < rounds {
-		t.Errorf("only %d of %d runs were killed while running", killed, rounds)
-	}
+	t.Log(p)
 	w.do(0, "rebuild")
 	w.verified()
 	for name, want := range known {

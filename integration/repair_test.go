@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"snapfs/integration/moments"
 )
 
 // damageAll flips bytes in every volume, as many as parity can always bring back, and returns what they were.
@@ -31,10 +33,6 @@ func sameVolumes(t testing.TB, w *world, whole string) {
 
 // TestKilledRepair kills repairs at moments spread over their whole run: nothing gets worse, and the next one ends it.
 func TestKilledRepair(t *testing.T) {
-	n := kills()
-	if testing.Short() {
-		n = 6
-	}
 	w := newWorld(t)
 	src := newChurn(t, w.mkdir("source"))
 	src.files("small", 200)
@@ -48,15 +46,19 @@ func TestKilledRepair(t *testing.T) {
 	w.do(0, "verify", "--repair")
 	run := time.Since(start)
 	sameVolumes(t, w, whole)
-	killed := 0
-	for i, m := range moments(n, run) {
-		if m.event != 0 {
-			m.nth = 1 + i%40 // names and writes of healed copies
+	p := plan(run)
+	for {
+		m, more := p.Next()
+		if !more {
+			break
 		}
 		os.RemoveAll(w.path("whole"))
 		whole = damageAll(t, w)
+		before, damaged := w.look(), sums(t, filepath.Join(w.store, "volumes"))
 		if w.killAt(m, "verify", "--repair") {
-			killed++
+			p.Hit(m, repairing(w.look().Since(before), damaged, sums(t, filepath.Join(w.store, "volumes")), sums(t, whole)))
+		} else {
+			p.Late(m)
 		}
 		if o := w.start("verify", "--data", "--json").wait(); o.code != 0 && o.code != 4 {
 			t.Fatalf("%v: verify: exit code %d: %s", m, o.code, tail(o.stderr))
@@ -64,12 +66,40 @@ func TestKilledRepair(t *testing.T) {
 		w.do(0, "verify", "--repair")
 		sameVolumes(t, w, whole)
 		if t.Failed() {
-			t.Fatalf("killed at %v", m)
+			t.Fatalf("killed %v", m)
 		}
 	}
+	t.Log(p)
 	w.do(0, "verify", "--data")
 	differ(t, "the snapshot", want, w.restored(snap))
-	t.Logf("%d of %d repairs were killed", killed, n)
+}
+
+// repairing says what a repair was doing, by the listings of the damaged volumes, of those that lie there now, and of whole ones.
+func repairing(c moments.Change, damaged, now, whole string) string {
+	same := func(a, b string) bool { // by sums alone: copies have other times
+		return strings.Fields(a)[3] == strings.Fields(b)[3]
+	}
+	healed, left := 0, 0
+	for line := range strings.Lines(damaged) {
+		name, _, _ := strings.Cut(line, " ")
+		switch is := lineOf(now, name); {
+		case is != "" && same(is, lineOf(whole, name)):
+			healed++
+		default:
+			left++
+		}
+	}
+	switch {
+	case left == 0:
+		return "4 all volumes are replaced"
+	case c.Other+c.Data+c.Nodes+c.Journals > 0 && healed > 0:
+		return "3 writing another healed copy"
+	case healed > 0:
+		return "2 some volumes are replaced"
+	case c.Other+c.Data+c.Nodes+c.Journals > 0:
+		return "1 writing the first healed copy"
+	}
+	return "0 reading"
 }
 
 // TestRepairOnFullDisk: without room for a healed copy nothing is touched, and the report says why.
