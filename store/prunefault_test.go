@@ -4,12 +4,9 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // Remove makes the k-th operation of faultyFiles fail as well.
@@ -161,73 +158,4 @@ func faultyAt(t testing.TB, dir string, k int, fault error) *faultyFiles {
 		t.Fatal(err)
 	}
 	return &faultyFiles{Files: own, err: fault, left: k}
-}
-
-// envPrune makes TestPruningProcess work.
-const envPrune = "SNAPFS_TEST_PRUNE"
-
-// TestPruningProcess is no test: it prunes the store of envPrune, and says so before and after.
-func TestPruningProcess(t *testing.T) {
-	dir := os.Getenv(envPrune)
-	if dir == "" {
-		t.Skip("only run by other tests")
-	}
-	st := openTrees(t, dir)
-	os.Stdout.WriteString("ready\n")
-	mustPrune(t, st, PruneOptions{})
-	closeStore(t, st)
-	os.Stdout.WriteString("done\n")
-}
-
-// TestPruneKilled kills a prune at moments spread over its run.
-func TestPruneKilled(t *testing.T) {
-	from, kept := wasteful(t)
-	took := prunedFor(t, copyStore(t, from), 0)
-	moments := 15
-	if testing.Short() {
-		moments = 4
-	}
-	if os.Getenv("SNAPFS_TEST_LONG") != "" {
-		moments = 200
-	}
-	for n := range moments {
-		dir := copyStore(t, from)
-		prunedFor(t, dir, max(time.Millisecond, took*time.Duration(n)/time.Duration(moments)))
-		checkKept(t, dir, kept, "killed")
-		st := openTrees(t, dir)
-		mustPrune(t, st, PruneOptions{})
-		closeStore(t, st)
-		checkKept(t, dir, kept, "killed, then pruned")
-		if t.Failed() {
-			t.Fatalf("killed at moment %d of %d", n, moments)
-		}
-	}
-}
-
-// prunedFor prunes in another process that is killed after a while, if that is not zero; it returns how long it ran.
-func prunedFor(t *testing.T, dir string, d time.Duration) time.Duration {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestPruningProcess$")
-	cmd.Env = append(os.Environ(), envPrune+"="+dir)
-	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	defer func() { _ = cmd.Wait() }()
-	buf := make([]byte, 4096)
-	n, err := out.Read(buf)
-	if err != nil || !strings.HasPrefix(string(buf[:n]), "ready") {
-		t.Fatalf("the other process says %q, %v", buf[:n], err)
-	}
-	begun := time.Now()
-	if d > 0 {
-		time.Sleep(d)
-		_ = cmd.Process.Kill()
-		return d
-	}
-	for !strings.Contains(string(buf[:n]), "done") {
-		if n, err = out.Read(buf); err != nil {
-			t.Fatalf("prune: %v", err)
-		}
-	}
-	return time.Since(begun)
 }
