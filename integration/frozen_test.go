@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"io/fs"
 	"maps"
 	"os"
@@ -11,8 +12,9 @@ import (
 	"testing"
 )
 
-// frozen are the stores of released formats, made by testdata/freeze.sh. They open as they are, for ever.
-var frozen = []string{"store-v1"}
+// frozen are the stores of released formats, made by testdata/freeze.sh, and by freeze-protected.sh with parity and archive sets. They
+// open as they are, for ever.
+var frozen = []string{"store-v1", "store-v1-protected"}
 
 // thaw copies a frozen store to where nobody minds that an index is made, and with the modes that a repository of source
 // does not keep.
@@ -69,6 +71,8 @@ func TestFrozenStores(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, kept := thaw(t, name)
 			checkFrozen(t, w, kept)
+			w.do(0, "verify")
+			w.do(0, "verify", "--data")
 			w.do(0, "rebuild")
 			w.checkListed(readFile(t, kept, "snapshots.json"), "snapshots", "--json")
 			w.env = append(w.env, "SNAPFS_KEY_FILE=", "SNAPFS_PASSWORD_FILE="+filepath.Join(kept, "password"))
@@ -88,16 +92,79 @@ func checkFrozen(t *testing.T, w *world, kept string) {
 		w.checkListed(readFile(t, list), "ls", "-lR", "--json", snap)
 		to := w.path("restored")
 		w.do(0, "restore", snap, "--to", to)
-		for line := range strings.Lines(readFile(t, kept, "snapshots", snap+".sums")) {
-			sum, path, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
-			if got, err := sumOf(filepath.Join(to, path)); err != nil || got != sum {
-				t.Errorf("%s: %q has sum %s, want %s: %v", snap, path, got, sum, err)
-			}
-		}
-		if err := os.RemoveAll(to); err != nil {
-			t.Fatal(err)
+		checkSums(t, kept, snap, to)
+	}
+}
+
+// checkSums compares what was restored of a snapshot with the sums of its files, and removes it.
+func checkSums(t *testing.T, kept, snap, to string) {
+	t.Helper()
+	for line := range strings.Lines(readFile(t, kept, "snapshots", snap+".sums")) {
+		sum, path, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
+		if got, err := sumOf(filepath.Join(to, path)); err != nil || got != sum {
+			t.Errorf("%s: %q has sum %s, want %s: %v", snap, path, got, sum, err)
 		}
 	}
+	if err := os.RemoveAll(to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFrozenParity damages every volume of a frozen store: its parity brings back the exact bytes.
+func TestFrozenParity(t *testing.T) {
+	w, kept := thaw(t, "store-v1-protected")
+	before := w.content()
+	for _, v := range volumes(t, w.store) {
+		for _, at := range []int64{10, v.size / 2, v.size - 40} {
+			v.flip(t, at)
+		}
+	}
+	w.do(4, "verify", "--no-key")
+	w.do(0, "verify", "--repair")
+	if !maps.Equal(before, w.content()) {
+		t.Error("the volumes are not what they were")
+	}
+	w.do(0, "verify", "--data")
+	checkFrozen(t, w, kept)
+}
+
+// TestFrozenArchive reads frozen archive sets without their store: whole, damaged, and with a volume lost that the volume of parity
+// makes anew.
+func TestFrozenArchive(t *testing.T) {
+	w, kept := thaw(t, "store-v1-protected")
+	if err := os.RemoveAll(w.store); err != nil {
+		t.Fatal(err)
+	}
+	whole, out := filepath.Join(kept, "archive"), w.path("archive")
+	if err := os.CopyFS(out, os.DirFS(whole)); err != nil {
+		t.Fatal(err)
+	}
+	restore := func() {
+		t.Helper()
+		for _, snap := range []string{"tree@2026-11-01_12-00-00", "tree@2026-11-02_12-00-00"} {
+			to := w.path("restored")
+			w.do(0, "archive", "restore", snap, "--from", out, "--to", to)
+			checkSums(t, kept, snap, to)
+		}
+	}
+	w.do(0, "archive", "verify", out)
+	restore()
+	for _, name := range []string{"first-0001.snapfs", "second-0001.snapfs", "first-parity-1.snapfs"} {
+		v := volumeFile{path: filepath.Join(out, name)}
+		for _, at := range []int64{10, 9000, 20000} {
+			v.flip(t, at)
+		}
+	}
+	w.do(4, "archive", "verify", out)
+	restore()
+	w.do(0, "archive", "repair", out, "--to", w.path("healed"))
+	if differences := sh(t, w.dir, `for f in healed/*; do cmp "$f" "$1/${f##*/}" 2>&1 || true; done; ls healed | wc -l`, whole); strings.TrimSpace(differences) != "3" {
+		t.Errorf("healed: %s", differences)
+	}
+	if err := errors.Join(os.RemoveAll(out), os.CopyFS(out, os.DirFS(whole)), os.Remove(filepath.Join(out, "first-0001.snapfs"))); err != nil {
+		t.Fatal(err)
+	}
+	restore()
 }
 
 func readFile(t *testing.T, elem ...string) string {
