@@ -1,7 +1,7 @@
 # build      bin/snapfs
 # try        the main job from end to end on a real tree, with times
 # test       vet and all tests; what a machine lacks (root, FUSE, tools) is skipped with the reason
-# test-long  the kill and fault tests with hundreds of moments each, years of archives, real releases of a large program
+# test-long  the kill and fault tests with 200 moments in each phase, years of archives, real releases of a large program; takes hours
 # race       the same under the race detector
 # fuzz       every fuzz target for a while: make fuzz FUZZTIME=1m
 # bench      Go benchmarks, then the comparison with other programs
@@ -26,7 +26,7 @@ test: vet
 	$(GO) test -timeout 60m ./...
 
 test-long: vet
-	SNAPFS_TEST_LONG=1 $(GO) test -timeout 3h -run 'Kill|Fail|Fault|Thousands|Destroy|Truth|Releases|Schedule' ./store ./snapshot ./snapshot/archive ./integration
+	SNAPFS_TEST_LONG=1 $(GO) test -v -timeout 12h -run 'Kill|Fail|Fault|Thousands|Destroy|Truth|Releases|Schedule' ./store ./snapshot ./snapshot/archive ./integration
 
 race: vet
 	$(GO) test -race -timeout 2h ./...
