@@ -164,6 +164,9 @@ func TestDiskFilledByOthers(t *testing.T) {
 			t.Errorf("%s: the error says nothing of space: %s", how, o.stderr)
 		}
 		w.umount(mnt)
+		if o := w.do(1, "rebuild"); !strings.Contains(o.stderr, "no space") || !strings.Contains(o.stderr, "hint: free some space") {
+			t.Errorf("%s: rebuild says nothing of space: %s", how, o.stderr)
+		}
 		if err := os.Remove(filler); err != nil {
 			t.Fatal(err)
 		}

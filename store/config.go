@@ -165,12 +165,20 @@ func (c config) verify(b *seal.Bundle) error {
 	return c.check()
 }
 
+// noStore says what a directory without snapfs.json is: nothing, or what is left of a store.
+func noStore(dir string) error {
+	if volumes, err := onDisk(volumesDir(dir)); err != nil || len(volumes) == 0 {
+		return fmt.Errorf("%s: %w", dir, ErrNoStore)
+	}
+	return fmt.Errorf("%s: %w", dir, ErrNoConfig)
+}
+
 // readConfig reads snapfs.json and refuses formats and features from the future.
 func readConfig(dir string) (config, error) {
 	var c config
 	data, err := os.ReadFile(filepath.Join(dir, configName))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return c, fmt.Errorf("%s: %w", dir, ErrNoStore)
+		return c, noStore(dir)
 	}
 	if err != nil {
 		return c, err

@@ -11,6 +11,8 @@ import (
 var (
 	// ErrNoStore: the directory is missing, or holds no store.
 	ErrNoStore = errors.New("no snapfs store there")
+	// ErrNoConfig is ErrNoStore for a directory that has volumes and no snapfs.json: Recreate makes one.
+	ErrNoConfig = fmt.Errorf("%w: the volumes of one are, and snapfs.json is missing", ErrNoStore)
 	// ErrNewerFormat: the store needs features this program does not have.
 	ErrNewerFormat = errors.New("store needs a newer snapfs")
 	// ErrConfig: snapfs.json is damaged or forged.

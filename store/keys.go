@@ -47,7 +47,7 @@ var (
 func KeySlots(dir string) ([]KeySlot, error) {
 	keys := filepath.Join(dir, keysName)
 	if _, err := os.Stat(filepath.Join(dir, configName)); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", dir, ErrNoStore)
+		return nil, noStore(dir)
 	}
 	slots, err := seal.List(keys)
 	if err != nil {

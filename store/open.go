@@ -256,7 +256,11 @@ func (e *engine) startIndex(onDisk bool) error {
 		}
 		e.log.Warn("the index is damaged and is made anew from the volumes", "err", err)
 	}
-	return e.freshIndex(nil)
+	if err = e.freshIndex(nil); errors.Is(err, ErrNoSpace) {
+		e.log.Warn("the index is kept in memory for this run", "store", e.dir, "err", err)
+		return e.useIndex("", true)
+	}
+	return err
 }
 
 // useIndex opens an index, loads what it holds and brings it up to date.

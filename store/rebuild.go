@@ -48,10 +48,13 @@ func (e *engine) freshIndex(progress func(RebuildProgress)) error {
 	if err != nil {
 		return err
 	}
+	if err := e.enoughForIndex(false); err != nil {
+		return err
+	}
 	dir := filepath.Join(e.dir, indexName, strconv.Itoa(number))
 	x, err := openIndex(dir, e.bundle, e.reserve.memtable, e.log)
 	if err != nil {
-		return err
+		return errors.Join(err, os.RemoveAll(dir))
 	}
 	cat, f := newCatalogue(), newFold()
 	f.admin = e.bundle.AppendOnly()
@@ -123,7 +126,7 @@ func (e *engine) dropOldIndexes(current int) error {
 // rebuild makes the index anew while sessions wait for it. What this process is writing is sealed first, so that the
 // volumes hold everything.
 func (e *engine) rebuild(progress func(RebuildProgress)) error {
-	if err := e.enoughIndexSpace(); err != nil {
+	if err := e.enoughForIndex(false); err != nil { // before anything is sealed for it
 		return err
 	}
 	e.maintenance.Lock()

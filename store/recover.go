@@ -29,7 +29,7 @@ func (e *engine) syncIndex(x *index, cat *catalogue, f *fold, all bool, progress
 	}
 	todo := e.compare(cat, disk, all)
 	journals, others := e.sortByAge(todo, all)
-	p := indexProgress{tell: progress}
+	p := indexProgress{tell: progress, fresh: all}
 	p.VolumesTotal = len(todo)
 	var news found
 	for _, v := range journals {
@@ -63,10 +63,16 @@ func (e *engine) syncIndex(x *index, cat *catalogue, f *fold, all bool, progress
 // indexProgress tells how far the reading of volumes is.
 type indexProgress struct {
 	RebuildProgress
-	tell func(RebuildProgress)
+	tell  func(RebuildProgress)
+	fresh bool // a new index, which grows until it is as large as the one before
 }
 
 func (p *indexProgress) index(e *engine, x *index, v *volumeState, news *found) error {
+	if p.fresh && !x.inMemory() {
+		if err := e.enoughForIndex(true); err != nil {
+			return err
+		}
+	}
 	before := v.blobs
 	if err := e.indexVolume(x, v, news); err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 
 // Recreate makes snapfs.json for a directory that has keys and volumes and lost it, or never had it: volumes collected
 // from anywhere with a key slot. The parameters are the defaults; what is stored does not depend on them. Errors:
-// ErrStoreExists, ErrNoStore (no keys or no volumes), those of unlocking.
+// ErrStoreExists, ErrNoStore (no volumes), ErrNoKeys, those of unlocking.
 func Recreate(ctx context.Context, dir string, o Options) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -55,9 +55,6 @@ func Recreate(ctx context.Context, dir string, o Options) error {
 
 // labelledStore reads from the volumes' labels which store they belong to.
 func labelledStore(dir string) (id [16]byte, err error) {
-	if _, err := os.Stat(filepath.Join(dir, keysName)); err != nil {
-		return id, fmt.Errorf("%s: %w", dir, ErrNoStore)
-	}
 	volumes, err := onDisk(volumesDir(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return id, fmt.Errorf("%s: %w", dir, ErrNoStore)

@@ -51,6 +51,19 @@ func (e *engine) enoughIndexSpace() error {
 	return e.atLeast(e.reserve.index())
 }
 
+// enoughForIndex refuses to make a new index on a nearly full disk, whatever the present one is kept in. It takes more to begin than to
+// go on.
+func (e *engine) enoughForIndex(begun bool) error {
+	want := e.reserve.volumes()
+	if begun {
+		want = e.reserve.index()
+	}
+	if err := e.atLeast(want); err != nil {
+		return fmt.Errorf("the index cannot be made anew: %w", err)
+	}
+	return nil
+}
+
 func (e *engine) atLeast(want int64) error {
 	free, _, err := e.files.Space(e.dir)
 	if err != nil {

@@ -20,6 +20,7 @@ var plainHints = []struct {
 	target error
 	hint   string
 }{
+	{store.ErrNoConfig, "put snapfs.json back from a copy of the store; without one, 'snapfs rebuild' makes it anew, with the default parameters for what comes"},
 	{store.ErrNoStore, "'snapfs init' makes a store; is the disk mounted, and --store or $SNAPFS_STORE right?"},
 	{store.ErrStoreExists, "use it as it is, or give another directory"},
 	{store.ErrNotEmpty, "a store is made in a directory that is missing or empty"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -254,6 +255,14 @@ func (p *program) sayRefused(state *store.State) {
 	}
 	last := state.Refused[len(state.Refused)-1]
 	if p.now().Sub(last.Time) < refusalsShown {
-		p.say("attempts without admin rights were refused, the last on %s: %s (%s)", p.localTime(last.Time), last.What, last.Job)
+		p.say("attempts without admin rights were refused, the last on %s: %s", p.localTime(last.Time), refusedText(last))
 	}
+}
+
+// refusedText says what was tried, and by which job unless that is the same.
+func refusedText(r store.Refusal) string {
+	if r.Job == "" || r.Job == r.What {
+		return r.What
+	}
+	return fmt.Sprintf("%s (%s)", r.What, r.Job)
 }
