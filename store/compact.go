@@ -39,12 +39,15 @@ func (e *engine) compactJournal(ctx context.Context, s *localSession, force bool
 	}
 	defer c.end()
 	err := c.write(ctx)
-	if errors.Is(err, errChainGap) {
+	if errors.Is(err, errChainGap) || errors.Is(err, errTooManyFacts) { // nothing depends on it but the time it takes to read them
 		e.log.Warn("the journal is not compacted", "err", err)
 		return report, nil
 	}
 	return c.report, err
 }
+
+// errTooManyFacts: what they add up to has no room in a frame. At some 300 bytes for a snapshot that is so from about 150,000 on.
+var errTooManyFacts = errors.New("too much for a checkpoint")
 
 // errChainGap: facts that the chain has had are not there.
 var errChainGap = errors.New("facts are missing from the chain")
@@ -54,6 +57,7 @@ type compaction struct {
 	e      *engine
 	s      *localSession
 	bridge bool          // although facts are missing
+	anew   bool          // although the list of the checkpoint before cannot be read
 	own    *localSession // pins the pages it writes
 	report CompactReport
 
@@ -108,6 +112,9 @@ func (c *compaction) begin(force bool) bool {
 		return false
 	}
 	c.journals, c.last, c.seq, c.base = e.journalsAt(), e.fold.last, e.fold.seq, e.fold.base
+	if c.anew {
+		c.base.list, c.base.count = factList{}, 0
+	}
 	e.appended = &[]ID{}
 	c.own = e.newSession("compaction of the journal")
 	return true
@@ -123,6 +130,12 @@ func (c *compaction) end() {
 // collect reads the journals and finds the facts that the list of the checkpoint before lacks.
 func (c *compaction) collect(ctx context.Context) (err error) {
 	if c.onDisk, err = onDisk(volumesDir(c.e.dir)); err != nil {
+		return err
+	}
+	c.e.commitMu.Lock()
+	err = c.fits(c.e.fold.withoutGone(c.onDisk).checkpoint())
+	c.e.commitMu.Unlock()
+	if err != nil { // before pages are written for it
 		return err
 	}
 	var facts []journalFact
@@ -189,6 +202,14 @@ func (c *compaction) writeList(ctx context.Context) (err error) {
 	return c.e.syncVolumes()
 }
 
+// fits refuses records that are too large for a frame.
+func (c *compaction) fits(records []byte) error {
+	if len(records) <= c.e.checkpointLimit {
+		return nil
+	}
+	return fmt.Errorf("%w: what the facts add up to takes %d MiB, %d are allowed", errTooManyFacts, len(records)>>20, c.e.checkpointLimit>>20)
+}
+
 // checkpoint writes the fact, with the volumes that the pages are in: they must exist from then on.
 func (c *compaction) checkpoint(ctx context.Context) error {
 	e := c.e
@@ -204,8 +225,8 @@ func (c *compaction) checkpoint(ctx context.Context) error {
 			records: e.fold.withoutGone(c.onDisk).checkpoint(), replaced: c.root, tail: tail,
 			count: c.base.count + uint64(len(c.news)+len(tail)),
 		}
-		if len(fact.records) > maxCheckpointSize {
-			return nil, fmt.Errorf("what the facts add up to takes %d bytes: too much for a checkpoint", len(fact.records))
+		if err := c.fits(fact.records); err != nil {
+			return nil, err
 		}
 		volumes := e.openLengths()
 		c.report = CompactReport{Written: true, Facts: len(c.news) + len(tail)}

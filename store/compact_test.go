@@ -456,3 +456,33 @@ func TestFactList(t *testing.T) {
 		t.Error("an empty page")
 	}
 }
+
+// TestTooManyFactsForACheckpoint: the journal stays as it is, and nothing else is disturbed.
+func TestTooManyFactsForACheckpoint(t *testing.T) {
+	dir := newStore(t)
+	st := openTrees(t, dir)
+	for i := range 40 {
+		tree{fmt.Sprint("t", i), blobs(uint64(i), 100)}.mustWrite(t, st)
+	}
+	e := engineOf(st)
+	want := lasting(t, st)
+	e.checkpointLimit = 1000
+	before := journalCount(t, dir)
+	if report := compact(t, st); report.Written {
+		t.Error("written all the same")
+	}
+	if _, err := st.Prune(t.Context(), PruneOptions{}, nil); err != nil {
+		t.Errorf("prune: %v", err)
+	}
+	if n := journalCount(t, dir); n != before {
+		t.Errorf("%d journals, %d before", n, before)
+	}
+	checkLasting(t, "not compacted", st, want)
+	wantClean(t, st.session, VerifyOptions{Data: true})
+	e.checkpointLimit = maxCheckpointSize
+	if report := compact(t, st); !report.Written {
+		t.Error("not written when there is room")
+	}
+	checkLasting(t, "compacted", st, want)
+	closeStore(t, st)
+}

@@ -15,19 +15,20 @@ import (
 
 // engine is the store in the process that holds it. Lock order: commitMu, flushMu, mu.
 type engine struct {
-	dir     string
-	files   Files
-	log     *slog.Logger
-	now     func() time.Time
-	program string
-	config  config
-	storeID [16]byte
-	bundle  *seal.Bundle
-	lock    *storeLock
-	idKeys  idKeys
-	reserve reserve
-	limit   int64 // size at which a volume is sealed and the next begun
-	frozen  bool  // on a read-only file system
+	dir             string
+	files           Files
+	log             *slog.Logger
+	now             func() time.Time
+	program         string
+	config          config
+	storeID         [16]byte
+	bundle          *seal.Bundle
+	lock            *storeLock
+	idKeys          idKeys
+	reserve         reserve
+	limit           int64 // size at which a volume is sealed and the next begun
+	checkpointLimit int   // bytes of records in one
+	frozen          bool  // on a read-only file system
 
 	lowSpace     atomic.Int32  // how many are giving space back: they may use what is kept free for that
 	protectAfter time.Duration // see protectLater

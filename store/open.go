@@ -192,7 +192,7 @@ func openEngine(ctx context.Context, dir string, o Options, bundle *seal.Bundle,
 		}
 	}
 	e := &engine{
-		dir: dir, files: files, log: o.Log, now: o.Now, program: o.Program, lock: lock, limit: volumeLimit, frozen: frozen,
+		dir: dir, files: files, log: o.Log, now: o.Now, program: o.Program, lock: lock, limit: volumeLimit, checkpointLimit: maxCheckpointSize, frozen: frozen,
 		bundle: bundle, references: o.References,
 		fold: newFold(), current: map[volume.Kind]*openVolume{}, pending: map[ID]pendingBlob{},
 		changed: make(chan struct{}), closing: make(chan struct{}), protectAfter: protectAfter,
