@@ -27,6 +27,7 @@ func (c *candidate) waste() int64 { return c.size - c.live }
 type plan struct {
 	drop    []*candidate
 	rewrite []*candidate
+	part    int64 // so much of the last one to be rewritten at most; 0: all
 	bytes   int64 // of the store before
 	waste   int64 // that will be left
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -67,7 +68,7 @@ func (e *engine) forgetVolumes(list []*volumeState) {
 	for part := range slices.Chunk(list, foldTxnLimit) {
 		err := e.idx.write(func(set func(key, value []byte) error, del func([]byte) error) error {
 			for _, v := range part {
-				if err := del(volumeKey(v.id)); err != nil {
+				if err := errors.Join(del(volumeKey(v.id)), del(movedKey(v.id))); err != nil {
 					return err
 				}
 			}

@@ -110,7 +110,7 @@ func (e *engine) rewriteAll(ctx context.Context, s *localSession, p *plan, r *Pr
 		if err != nil {
 			return err
 		}
-		m.done = moved
+		m.done, m.part = moved, p.part
 		for _, c := range p.rewrite {
 			if c.kind != kind || err != nil {
 				continue

@@ -22,6 +22,8 @@ const (
 	partingTime = time.Second     // at most, when the holder ends
 	// partingBytes of volumes are merged at most when a holder ends: a tenth of a second.
 	partingBytes = 32 << 20
+	// partingPart is how much of a larger volume that a crash left is copied then: what remains is left to those that end later.
+	partingPart = 128 << 20
 )
 
 // startKeeper begins to wait for jobs to end.
@@ -41,13 +43,13 @@ func (k *keeper) run() {
 		}
 		pause(k.ctx, keeperPause)
 		if k.ctx.Err() == nil {
-			k.keepUp(k.ctx, keeperBytes)
+			k.keepUp(k.ctx, upkeepBudget{bytes: keeperBytes})
 		}
 	}
 }
 
 // keepUp does it; that it fails is no news to anybody but the log.
-func (k *keeper) keepUp(ctx context.Context, budget int64) {
+func (k *keeper) keepUp(ctx context.Context, budget upkeepBudget) {
 	if _, err := k.e.upkeep(ctx, nil, budget); err != nil && ctx.Err() == nil {
 		k.e.log.Warn("upkeep", "err", err)
 	}
@@ -67,5 +69,5 @@ func (k *keeper) part(wrote bool) {
 	}
 	ctx, cancel := context.WithTimeout(k.life, partingTime)
 	defer cancel()
-	k.keepUp(ctx, partingBytes)
+	k.keepUp(ctx, upkeepBudget{partingBytes, partingPart})
 }

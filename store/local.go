@@ -324,7 +324,7 @@ func (s *localSession) Upkeep(ctx context.Context) (PruneResult, error) {
 	if err := s.ready(ctx); err != nil {
 		return PruneResult{}, err
 	}
-	return s.e.upkeep(ctx, s, 0)
+	return s.e.upkeep(ctx, s, upkeepBudget{})
 }
 
 // Close implements Session.

@@ -229,6 +229,9 @@ type volumeIndexer struct {
 func (in *volumeIndexer) run() error {
 	if in.v.indexed == 0 {
 		in.v.harmed = 0
+		if err := in.x.forgetMoved(in.v.id); err != nil { // what was copied elsewhere is found here again
+			return fmt.Errorf("index: %w", err)
+		}
 	}
 	sealed, err := in.fromContents()
 	if err != nil {

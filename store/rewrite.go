@@ -33,6 +33,10 @@ type mover struct {
 	group  []*volumeState // copied whole, not yet removed
 	copied int64          // bytes read for the group
 
+	part  int64 // copied at most, then the rest is left for another time; 0: everything
+	spent int64 // of that
+	fresh int64 // of that, since the last sync
+
 	grown   int64 // bytes of all new volumes
 	damaged []*CorruptError
 	done    func(*volumeState) // told of each volume that was removed
@@ -62,6 +66,10 @@ func (e *engine) newMover(s *localSession, kind volume.Kind) (*mover, error) {
 // move copies what a volume's leaving says and removes it, soon. A volume with damaged frames among the wanted ones stays.
 func (m *mover) move(ctx context.Context, v *volumeState) error {
 	dead, err := m.copyFrames(ctx, v)
+	var enough *enoughError
+	if errors.As(err, &enough) {
+		return m.leaveRest(v, enough.offset)
+	}
 	var damage *CorruptError
 	if errors.As(err, &damage) {
 		m.damaged = append(m.damaged, damage)
@@ -84,6 +92,32 @@ func (m *mover) move(ctx context.Context, v *volumeState) error {
 		return m.finishGroup(ctx)
 	}
 	return nil
+}
+
+// enoughError ends the copying of a volume before a frame.
+type enoughError struct{ offset int64 }
+
+func (*enoughError) Error() string { return "enough has been copied for now" }
+
+// leaveRest makes what has been copied of a volume count, and leaves what lies behind where it is.
+func (m *mover) leaveRest(v *volumeState, offset int64) error {
+	err := m.flushPack()
+	if err == nil {
+		err = m.settle()
+	}
+	m.e.stay(v)
+	if err != nil {
+		return err
+	}
+	if err := m.e.noteMoved(v, offset); err != nil {
+		m.e.log.Warn("index not brought up to date", "volume", v.id, "err", err)
+	}
+	return nil
+}
+
+// enough reports whether the rest is to be left for another time.
+func (m *mover) enough(ctx context.Context) bool {
+	return m.part > 0 && (m.spent >= m.part || ctx.Err() != nil)
 }
 
 // unpack takes the blobs of a volume out of what waits to be packed; they came last.
@@ -114,6 +148,9 @@ func (m *mover) copyFrames(ctx context.Context, v *volumeState) (dead []ID, err 
 	}
 	defer file.Close()
 	err = m.e.eachFrame(file, v, aead, func(f volume.FrameInfo) error {
+		if m.enough(ctx) {
+			return &enoughError{f.Offset}
+		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -136,7 +173,7 @@ func (e *engine) eachFrame(file volume.File, v *volumeState, aead cipher.AEAD, f
 	if err == nil && trailer.Volume == v.id {
 		return listedFrames(file, trailer, aead, fn)
 	}
-	_, _, err = volume.ScanPayloads(file, 0, v.size, v.id, func(offset int64, h volume.Header, stored []byte, damage error) error {
+	_, _, err = volume.ScanPayloads(file, e.movedUpTo(v), v.size, v.id, func(offset int64, h volume.Header, stored []byte, damage error) error {
 		if damage != nil || h.Kind != volume.FrameBlobs {
 			return nil // never whole: see volumeState.harmed
 		}
@@ -310,7 +347,9 @@ func (m *mover) append(plain []byte, blobs []volume.Blob, origin []movedBlob) er
 		o.new = ordinal + uint32(i)
 		m.moved = append(m.moved, o)
 	}
-	if len(m.moved) >= moveBatch {
+	m.spent += int64(len(plain))
+	m.fresh += int64(len(plain))
+	if len(m.moved) >= moveBatch || m.part > 0 && m.fresh >= moveGroup { // so that the last sync does not take long
 		return m.settle()
 	}
 	return nil
@@ -368,7 +407,7 @@ func (m *mover) settle() error {
 			p.moved(b.from, m.to.volumeState, b.old, b.new)
 		}
 	})
-	m.moved = m.moved[:0]
+	m.moved, m.fresh = m.moved[:0], 0
 	return nil
 }
 
