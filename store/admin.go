@@ -114,6 +114,9 @@ func (e *engine) recordRefusal(s *localSession, what string) {
 // AppendOnly reports whether the store is append-only.
 func (s *Store) AppendOnly() bool { return s.bundle.AppendOnly() != nil }
 
+// MayRemove reports whether this Store may take something away: always from an ordinary store, with admin rights from an append-only one.
+func (s *Store) MayRemove() bool { return !s.AppendOnly() || s.adminBundle() != nil }
+
 // UnlockAdmin gives this Store admin rights, with a secret of an admin slot; of use in append-only stores, and for making
 // further admin slots. Errors: ErrWrongSecret, ErrNoSlot and others of unlocking.
 func (s *Store) UnlockAdmin(ctx context.Context, unlock seal.Unlocker) error {

@@ -32,7 +32,7 @@ func (f *fold) takesAway(body FactBody, at time.Time) bool {
 		return b.kind == FactRelease && ok && f.snapshots[slot].held(at)
 	case *volumesFact:
 		return b.kind != FactVolumeSealed
-	case *checkpointFact, *clockFact:
+	case *checkpointFact, *clockFact, *acknowledgedFact:
 		return true
 	}
 	return false

@@ -22,6 +22,17 @@ const (
 	ChainDamaged     ChainProblem = "damaged"      // a journal, or the list of the facts before a checkpoint, cannot be read
 )
 
+// found is what verify calls it.
+func (p ChainProblem) found() Problem {
+	switch p {
+	case ChainCutOff:
+		return ProblemCutOff
+	case ChainUnknownHead:
+		return ProblemHead
+	}
+	return ProblemFacts
+}
+
 // ChainFinding is something wrong with the chain of facts.
 type ChainFinding struct {
 	Problem ChainProblem
@@ -72,6 +83,12 @@ func (c *chainCheck) add(p ChainProblem, f *journalFact, format string, args ...
 		finding.Volume, finding.Offset, finding.Seq, finding.Fact = f.volume, f.offset, f.Seq, f.id
 	}
 	c.findings = append(c.findings, finding)
+}
+
+func (c *chainCheck) listDamaged(format string, args ...any) {
+	c.findings = append(c.findings, ChainFinding{
+		Problem: ChainDamaged, Offset: -1, Seq: c.base.seq, Text: fmt.Sprintf(format, args...),
+	})
 }
 
 func (c *chainCheck) harmed(read []*journal) {
@@ -194,10 +211,10 @@ func (c *chainCheck) list(ctx context.Context, facts []journalFact) (err error) 
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case listErr != nil:
-		c.add(ChainDamaged, nil, "the list of the facts before checkpoint %d cannot be read: %v", c.base.seq, listErr)
+		c.listDamaged("the list of the facts before checkpoint %d cannot be read: %v", c.base.seq, listErr)
 		return nil // what it may know cannot be said to be unknown
 	case count != c.base.count:
-		c.add(ChainDamaged, nil, "the list of the facts before checkpoint %d has %d facts and not %d", c.base.seq, count, c.base.count)
+		c.listDamaged("the list of the facts before checkpoint %d has %d facts and not %d", c.base.seq, count, c.base.count)
 	}
 	for _, f := range facts {
 		if f.Seq < c.base.seq && ids[f.id] != nil {

@@ -58,7 +58,7 @@ func TestPruneKeepsTheListOfFacts(t *testing.T) {
 		return nil
 	})
 	must(t, err)
-	if len(found) != 1 || found[0].Problem != ProblemFacts {
+	if len(found) != 1 || found[0].Problem != ProblemHead {
 		t.Errorf("of a head that never was: %+v", found)
 	}
 	closeStore(t, st)

@@ -86,6 +86,8 @@
 //	                       1! key  2 value; the last one of a kind and key counts
 //	20 clock confirmed     none: its hold time is the clock, if that is later
 //	21 refused attempt     1 what  2 job of the session  3 when  4 attempts since the fact before of this kind
+//	22 acknowledged        1 job of the session  2 when  3 what is wrong with the chain: list of records 1 problem (word),
+//	                       2 volume (16 B), 3 number and 4 ID of the fact it is about, 5 text
 //
 // The key of facts about archive sets is the set's id (16 B). The value of 14 is a record
 //
@@ -107,7 +109,8 @@
 //	"d" number n           a dataset: body of its newest fact
 //	"r" kind (1 B), key    10: a volume that must exist, key its id, value its kind (1 B) and least length (uvarint);
 //	                       11: one that may be missing, value its kind; 12, 14 to 17, 19: key and value of the newest fact;
-//	                       21: key the number of the fact (8 B, big-endian), value its body; the newest 32
+//	                       21: key the number of the fact (8 B, big-endian), value its body; the newest 32; 22: key what is
+//	                       wrong, the record without text, value a body with it alone
 //	"mchain"               1! chain  2! number and 3! ID of the last fact before the checkpoint  4! hold time  5! next slot
 //	                       6! next dataset number  7 clock as read for that fact  8 number of the checkpoint before
 //	                       9 to 11: its fields 2, 4, 3
@@ -126,7 +129,8 @@
 // found in it. A checkpoint drops the journals that the one before it replaced, and never those since: so two checkpoints in
 // different volumes, each with the facts behind it, say what the state is. Written are: pages, sync, checkpoint and the volumes it needs
 // in one frame, sync, a fact that drops journals, sync, then the files are removed; cut short anywhere, nothing is lost,
-// and the next compaction goes on. A chain with a gap is not compacted: it would hide it.
+// and the next compaction goes on. A chain with a gap is not compacted, as it would hide it, but by a repair that says what is missing and
+// records it (kind 22). Nor is one that adds up to more than 48 MiB of records, about 150,000 snapshots: all its journals stay.
 //
 // A fold of all journals begins with the newest checkpoint. Facts with lower numbers that it has in its list are passed
 // over; others, from a history that it did not know, are added, and of a checkpoint of such a history what is not known.
@@ -139,10 +143,12 @@
 // # Append-only stores
 //
 // The bundle of an append-only store holds a public key (package seal), and snapfs.json the feature "append-only" among
-// those needed to write. There, facts of kinds 3, 5, 11, 13, 18 and 20, and 7 unless the hold has run out, count only with
+// those needed to write. There, facts of kinds 3, 5, 11, 13, 18, 20 and 22, and 7 unless the hold has run out, count only with
 // the signature (Ed25519, RFC 8032) that belongs to that key; the same goes for a hold time more than a day after the
 // one before. A fact without it keeps its place in the chain and says nothing, wherever it is found. Only sessions that
-// opened an admin slot have the private key: they sign in their own process, whichever process holds the store. What was
+// opened an admin slot have the private key: they sign in their own process, whichever process holds the store, and nothing but what they
+// have just asked for: the kind of fact, the snapshots, no time in the future; the volumes that a prune drops and what a checkpoint adds up
+// to they cannot judge. What was
 // refused for want of a signature is recorded, once a minute at most.
 //
 // This resists mistakes and misuse through snapfs: backups, restores, mounts and prunes run without the admin's secret can
@@ -240,7 +246,9 @@
 // order it had. Chosen are volumes with most waste for what must be copied, until the rest is allowed (with 0: down to one byte in 200),
 // those that a crash left unsealed, and small ones: eight volumes of a kind whose sizes lie within a factor of eight become one, so
 // that each byte moves once for each factor of eight. Upkeep does the last two without any mark: all that the index finds in a volume
-// moves. A holder that stays does so two seconds after a job that wrote; one that goes merges 32 MiB at most, for a second at most.
+// moves. A holder that stays does so two seconds after a job that wrote; one that goes merges 32 MiB at most, for a second at most. Of a
+// larger volume that a crash left it copies a part, seals that with its parity and notes how far it came (m "moved" volume ID), so that
+// after a few commands all is finished.
 //
 // Blobs that no snapshot names stay for a week where a session ended that had written and not committed. If the index is lost
 // that is not known, and every volume younger than that counts as such; but what snapshots purged in the same prune name is no

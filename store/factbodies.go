@@ -1,6 +1,10 @@
 package store
 
-import "time"
+import (
+	"time"
+
+	"snapfs/store/volume"
+)
 
 // holdFact promises that a snapshot is not removed before a date, or lifts the promise.
 type holdFact struct {
@@ -255,4 +259,114 @@ func (f *refusedFact) decode(r *FieldReader) {
 	default:
 		r.Unknown()
 	}
+}
+
+// acknowledgedFact says what was found wrong with the chain and cannot be mended: whoever verifies is told of it and goes on.
+type acknowledgedFact struct {
+	job  string // of the session
+	at   time.Time
+	list []acknowledged
+}
+
+// acknowledged is one finding about the chain.
+type acknowledged struct {
+	problem ChainProblem
+	volume  volume.ID // zero: none in particular
+	seq     uint64
+	fact    ID
+	text    string // for people
+}
+
+// Tags of facts about what was acknowledged, and of what they list. On disk; append only.
+const (
+	tagAcknowledgedJob  = 1
+	tagAcknowledgedAt   = 2
+	tagAcknowledgedList = 3
+
+	tagAckItemProblem = 1
+	tagAckItemVolume  = 2
+	tagAckItemSeq     = 3
+	tagAckItemFact    = 4
+	tagAckItemText    = 5
+)
+
+func (*acknowledgedFact) Kind() FactKind { return FactAcknowledged }
+
+func (f *acknowledgedFact) encode(w *Fields) {
+	w.String(tagAcknowledgedJob, f.job)
+	w.Int(tagAcknowledgedAt, nanos(f.at))
+	var items []byte
+	for _, a := range f.list {
+		items = AppendBytes(items, a.encode())
+	}
+	w.Bytes(tagAcknowledgedList, items)
+}
+
+func (f *acknowledgedFact) decode(r *FieldReader) {
+	switch r.Tag() {
+	case tagAcknowledgedJob:
+		f.job = r.String()
+	case tagAcknowledgedAt:
+		f.at = fromNanos(r.Int())
+	case tagAcknowledgedList:
+		for b := r.Bytes(); len(b) > 0; {
+			item, rest, err := CutBytes(b)
+			if err != nil {
+				r.Refuse("list of what is acknowledged")
+				return
+			}
+			a := ReadFields(item)
+			f.list, b = append(f.list, decodeAcknowledged(&a)), rest
+			r.skipped = r.skipped || a.Skipped()
+			if a.Err() != nil {
+				r.Refuse("list of what is acknowledged")
+				return
+			}
+		}
+	default:
+		r.Unknown()
+	}
+}
+
+func (a acknowledged) encode() []byte {
+	w := AppendFields(nil)
+	w.String(tagAckItemProblem, string(a.problem))
+	if !a.volume.IsZero() {
+		w.Bytes(tagAckItemVolume, a.volume[:])
+	}
+	w.Uint(tagAckItemSeq, a.seq)
+	w.ID(tagAckItemFact, a.fact)
+	w.String(tagAckItemText, a.text)
+	return w.Encoded()
+}
+
+func decodeAcknowledged(r *FieldReader) (a acknowledged) {
+	for r.Next() {
+		switch r.Tag() {
+		case tagAckItemProblem:
+			a.problem = ChainProblem(r.String())
+		case tagAckItemVolume:
+			b := r.Bytes()
+			if len(b) != len(a.volume) || volume.ID(b).IsZero() {
+				r.Refuse("not a volume")
+				return a
+			}
+			a.volume = volume.ID(b)
+		case tagAckItemSeq:
+			a.seq = r.Uint()
+		case tagAckItemFact:
+			a.fact = r.ID()
+		case tagAckItemText:
+			a.text = r.String()
+		default:
+			r.Unknown()
+		}
+	}
+	return a
+}
+
+// key is what tells one finding from another: all but what is said to people.
+func (a acknowledged) key() []byte {
+	a.text = ""
+	return a.encode()
 }

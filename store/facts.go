@@ -34,13 +34,14 @@ const (
 	FactHead          FactKind = 19 // the newest fact of another chain
 	FactClock         FactKind = 20 // the clock is right: the hold time follows it
 	FactRefused       FactKind = 21 // somebody without admin rights tried what needs them
+	FactAcknowledged  FactKind = 22 // what is wrong with the chain has been told and is not mended any more
 )
 
 // factNouns are what people call what facts do, in messages about those that were refused.
 var factNouns = map[FactKind]string{
 	FactForget: "forget", FactUnforget: "unforget", FactPurge: "purge", FactHold: "hold", FactRelease: "release of a hold",
 	FactVolumeDropped: "removal of volumes", FactReplaced: "replacement of volumes", FactCheckpoint: "checkpoint",
-	FactClock: "confirmation of the clock",
+	FactClock: "confirmation of the clock", FactAcknowledged: "acknowledgement of damage",
 }
 
 // String is for people.
@@ -200,6 +201,8 @@ func newBody(kind FactKind) FactBody {
 		return &clockFact{}
 	case FactRefused:
 		return &refusedFact{}
+	case FactAcknowledged:
+		return &acknowledgedFact{}
 	case FactImport, FactArchiveSet, FactArchiveState, FactPresent, FactAbsent, FactHead:
 		return &recordFact{kind: kind}
 	}

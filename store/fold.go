@@ -132,6 +132,12 @@ func (f *fold) enter(fact *Fact, body FactBody) error {
 		f.records[string(key)], f.dirty[string(key)] = value, value
 	case *refusedFact:
 		f.refuse(fact.Seq, b)
+	case *acknowledgedFact:
+		for _, a := range b.list {
+			key := recordKey(b.Kind(), a.key())
+			value := encodeBody(&acknowledgedFact{job: b.job, at: b.at, list: []acknowledged{a}})
+			f.records[string(key)], f.dirty[string(key)] = value, value
+		}
 	case *checkpointFact:
 		if err := f.restart(b); err != nil {
 			return err

@@ -36,6 +36,9 @@ func (e *engine) foldNew(x *index, f *fold, news found) error {
 			f.late = append(f.late, fact)
 			continue
 		}
+		if !f.fresh && fact.Seq <= f.seq { // as when a journal comes back: applied now, it would undo what came after it
+			return fmt.Errorf("%w: it was made before fact %d was found", errIndexBroken, fact.Seq)
+		}
 		if err := e.foldOne(f, fact); err != nil {
 			return err
 		}
@@ -103,6 +106,11 @@ func (f *fold) unite(fact lateFact) error {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	f.uniteDatasets(other)
+	for key, value := range other.records {
+		if f.records[key] == nil && key[1] == byte(FactAcknowledged) {
+			f.records[key], f.dirty[key] = value, value
+		}
+	}
 	f.uniteSnapshots(other)
 	for id, v := range other.volumes {
 		if _, known := f.volumes[id]; !known {

@@ -34,6 +34,11 @@ func everyBody() []FactBody {
 		&recordFact{kind: FactHead, key: []byte("k")},
 		&clockFact{},
 		&refusedFact{what: "forget", job: "forget of etc", at: start, attempts: 3},
+		&acknowledgedFact{job: "verify", at: start, list: []acknowledged{
+			{problem: ChainMissing, seq: 7, text: "facts 7 to 9 are missing"},
+			{problem: ChainDamaged, volume: volume.ID{3}, text: "facts in the journal cannot be read"},
+			{problem: ChainTwice, volume: volume.ID{4}, seq: 9, fact: ID{5}, text: "twice"},
+		}},
 	}
 }
 

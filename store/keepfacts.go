@@ -18,9 +18,9 @@ import (
 func (e *engine) keepFacts(ctx context.Context, s *localSession, cutOff bool) (gaps []ChainFinding, err error) {
 	e.maintenance.Lock()
 	defer e.maintenance.Unlock()
-	more, cut, err := e.knowsMore(ctx)
+	now, cut, err := e.knows(ctx)
 	switch {
-	case err != nil || !more:
+	case err != nil || now.whole || !now.differs:
 		return nil, err
 	case cut && !cutOff:
 		return nil, errCutOff
@@ -51,7 +51,7 @@ func (v *verifier) keepFacts(ctx context.Context) (kept, safe bool, err error) {
 	}
 	lacking := slices.ContainsFunc(v.findings, func(f Finding) bool { return f.Problem == ProblemMissing && !f.Healed })
 	gaps, err := v.e.keepFacts(ctx, v.session, !lacking)
-	if errors.Is(err, errAppendOnly) || errors.Is(err, errCutOff) {
+	if errors.Is(err, errAppendOnly) || errors.Is(err, errCutOff) || errors.Is(err, errTooManyFacts) {
 		v.e.log.Warn("not all is mended", "err", err)
 		return false, false, nil
 	}
@@ -80,28 +80,36 @@ func (v *verifier) hurtJournals(ctx context.Context) error {
 	return err
 }
 
-// knowsMore reports whether the chain in the journals has a gap and what the index adds up to is not what the journals do.
-// cut: the newest fact is gone.
-func (e *engine) knowsMore(ctx context.Context) (more, cut bool, err error) {
+// knowledge compares the journals with the index.
+type knowledge struct {
+	whole   bool // the chain in the journals has no gap
+	differs bool // what the journals add up to is not what the index says
+}
+
+// knows reads the journals and compares. cut: the newest fact that the index knows is gone.
+func (e *engine) knows(ctx context.Context) (k knowledge, cut bool, err error) {
 	e.commitMu.Lock()
 	c := &compaction{e: e, journals: e.journalsAt(), last: e.fold.last, seq: e.fold.seq, base: e.fold.base}
 	known := e.fold.all()
 	e.commitMu.Unlock()
 	_, facts, err := e.readJournals(ctx, c.journals)
 	if err != nil {
-		return false, false, err
+		return k, false, err
 	}
-	if err := c.whole(facts); !errors.Is(err, errChainGap) {
-		return false, false, err
+	if err := c.whole(facts); err != nil && !errors.Is(err, errChainGap) {
+		return k, false, err
+	} else {
+		k.whole = err == nil
 	}
 	said, err := e.foldOf(facts)
 	if err != nil {
-		return false, false, err
+		return k, false, err
 	}
 	cut = !slices.ContainsFunc(facts, func(f journalFact) bool { return f.id == c.last })
 	delete(known, string(chainKey))
 	delete(said, string(chainKey))
-	return !maps.EqualFunc(known, said, bytes.Equal), cut, nil
+	k.differs = !maps.EqualFunc(known, said, bytes.Equal)
+	return k, cut, nil
 }
 
 // foldOf is what facts add up to.

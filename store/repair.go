@@ -24,7 +24,7 @@ func repairPath(dir string, id volume.ID) string {
 // repair mends the volumes that have findings from their own parity. What cannot be mended stays as it is.
 func (v *verifier) repair(ctx context.Context) error {
 	v.hurtByFacts()
-	stray, err := strayVolumes(v.e.dir)
+	stray, err := v.strays()
 	if err != nil {
 		return err
 	}
@@ -43,18 +43,24 @@ func (v *verifier) repair(ctx context.Context) error {
 		return err
 	}
 	kept, safe, err := v.keepFacts(ctx)
-	if err != nil || !safe || !again && !kept {
+	if err == nil && !again {
+		again, err = v.e.lacksFacts(ctx) // of journals that came back when a repair was killed, for instance
+	}
+	if err == nil && safe && (again || kept) {
+		err = v.e.rebuild(nil) // facts that were lost count again, in their order
+	}
+	if err != nil {
 		return err
 	}
-	return v.e.rebuild(nil) // facts that were lost count again, in their order
+	return v.renewJournals(ctx)
 }
 
 // repairVolumes mends one after the other and reports whether the index must be made anew: a journal or a lost volume was among
 // them.
-func (v *verifier) repairVolumes(ctx context.Context, stray map[volume.ID][]string) (again bool, err error) {
+func (v *verifier) repairVolumes(ctx context.Context, stray *strays) (again bool, err error) {
 	v.e.maintenance.Lock()
 	defer v.e.maintenance.Unlock()
-	if again, err = v.bringBack(stray); err != nil {
+	if again, err = v.bringBack(ctx, stray); err != nil {
 		return again, err
 	}
 	for _, id := range v.hurt {
@@ -84,36 +90,6 @@ func (v *verifier) notRepaired(id volume.ID, err error) {
 			f.Text += fmt.Sprintf("; not repaired: %v", err)
 		}
 	}
-}
-
-// nameStray says of missing volumes that they lie there under other names.
-func (v *verifier) nameStray(stray map[volume.ID][]string) {
-	for i := range v.findings {
-		if f := &v.findings[i]; f.Problem == ProblemMissing && len(stray[f.Volume]) > 0 {
-			f.Text += fmt.Sprintf("; the file %q in volumes is that volume", stray[f.Volume][0])
-		}
-	}
-}
-
-// bringBack gives missing volumes their names again.
-func (v *verifier) bringBack(stray map[volume.ID][]string) (any bool, err error) {
-	e := v.e
-	for i := range v.findings {
-		f := &v.findings[i]
-		if f.Problem != ProblemMissing || len(stray[f.Volume]) == 0 {
-			continue
-		}
-		from := filepath.Join(volumesDir(e.dir), stray[f.Volume][0])
-		if err := e.files.Rename(from, volumePath(e.dir, f.Volume)); err != nil {
-			return any, err
-		}
-		if err := e.files.SyncDir(volumesDir(e.dir)); err != nil {
-			return any, err
-		}
-		any, f.Healed = true, true
-		f.Text += ", and has its name again"
-	}
-	return any, nil
 }
 
 // hurtByFacts adds the volumes that are shorter than facts say, in the order of all.
@@ -150,7 +126,7 @@ func (v *verifier) repairVolume(ctx context.Context, id volume.ID) (volume.Kind,
 	}
 	unfolded := e.unfoldedJournal(state)
 	if err := e.healFile(id); errors.Is(err, errNotBetter) {
-		return 0, v.settleRepaired(ctx, id) // somebody else may have mended it meanwhile
+		return 0, v.settleRepaired(ctx, id, byParity) // somebody else may have mended it meanwhile
 	} else if err != nil {
 		return 0, err
 	}
@@ -158,7 +134,7 @@ func (v *verifier) repairVolume(ctx context.Context, id volume.ID) (volume.Kind,
 	if err := e.replaced(state); err != nil {
 		return 0, err
 	}
-	return state.kind, v.settleRepaired(ctx, id)
+	return state.kind, v.settleRepaired(ctx, id, byParity)
 }
 
 // healFile exchanges a volume's file for a healed copy. Readers with the old one open read on there until they meet damage.
@@ -303,8 +279,11 @@ func (e *engine) replaced(state *volumeState) error {
 	return nil
 }
 
-// settleRepaired checks a repaired volume: findings that are gone are healed.
-func (v *verifier) settleRepaired(ctx context.Context, id volume.ID) error {
+// byParity says how findings were healed.
+const byParity = "; restored from parity"
+
+// settleRepaired checks a repaired volume: findings that are gone are healed, as healed says.
+func (v *verifier) settleRepaired(ctx context.Context, id volume.ID, healed string) error {
 	c, err := v.checkOne(ctx, id, true)
 	if err != nil {
 		return err
@@ -313,6 +292,7 @@ func (v *verifier) settleRepaired(ctx context.Context, id volume.ID) error {
 	v.mu.Lock()
 	v.matched[id] = c.matched
 	left := c.findings
+	v.left = slices.DeleteFunc(v.left, func(l volume.ID) bool { return l == id })
 	if len(left) > 0 && !c.foreign() {
 		v.left = append(v.left, id)
 	}
@@ -328,7 +308,7 @@ func (v *verifier) settleRepaired(ctx context.Context, id volume.ID) error {
 		}
 		f.Healed = f.Problem != ProblemShort || c.state.size >= c.need
 		if f.Healed {
-			f.Text += "; restored from parity"
+			f.Text += healed
 		}
 	}
 	v.mu.Unlock()

@@ -55,6 +55,9 @@ func (v *verifier) leftovers() bool {
 // moveOut moves what a volume holds and drops it. Needs maintenance.
 func (v *verifier) moveOut(ctx context.Context, id volume.ID) (gone bool, err error) {
 	e := v.e
+	if e.isOther(id) { // dropped, the file of another volume would go
+		return false, nil
+	}
 	e.commitMu.Lock()
 	need, named := e.fold.volumes[id]
 	e.mu.Lock()
@@ -98,4 +101,15 @@ func (v *verifier) replacedBy(id volume.ID, gone bool, err error) {
 			f.Healed = f.Healed || gone && err == nil
 		}
 	}
+}
+
+// isOther reports whether what has the name of a volume is something else.
+func (e *engine) isOther(id volume.ID) bool {
+	path := volumePath(e.dir, id)
+	size, err := fileSize(path)
+	if err != nil {
+		return false
+	}
+	label, err := labelOf(path, size)
+	return err == nil && (label.Volume != id || label.Store != e.storeID)
 }

@@ -36,6 +36,8 @@ const (
 	ProblemShort   Problem = "short"   // a volume is shorter than facts say
 	ProblemIndex   Problem = "index"   // the index does not agree with the volumes
 	ProblemFacts   Problem = "facts"   // the chain of facts
+	ProblemCutOff  Problem = "cut-off" // its end, which the index knows, is not there
+	ProblemHead    Problem = "head"    // a fact that was asked for is not part of it
 	ProblemLost    Problem = "lost"    // a snapshot names a blob that is in no volume
 	ProblemNode    Problem = "node"    // a node or manifest is no such thing
 )
@@ -103,6 +105,7 @@ type verifier struct {
 	left     []volume.ID // of them, those that are not whole after the repair
 	reindex  bool        // the index was found wrong
 	unfolded bool        // a journal was healed whose facts the index did not know
+	fresh    bool        // what is wrong with the chain was told for the first time
 	openers  sync.Pool
 	summary  VerifySummary
 }
@@ -179,10 +182,17 @@ func (v *verifier) facts(context.Context) error {
 
 // chain checks whether one fact leads to the other, in journals that have been mended if they could be.
 func (v *verifier) chain(ctx context.Context) error {
+	v.tellAcknowledged()
 	found, err := v.e.checkChain(ctx, v.o.Head)
 	for _, f := range found {
-		v.add(Finding{Problem: ProblemFacts, Volume: f.Volume, Offset: f.Offset, Text: f.Text})
+		if _, known := v.acknowledged(f.acknowledgement()); !known {
+			v.add(Finding{Problem: f.Problem.found(), Volume: f.Volume, Offset: f.Offset, Text: f.Text})
+		}
 	}
+	if err == nil && v.o.Repair {
+		err = v.acknowledge(ctx, found)
+	}
+	v.settleJournals()
 	return err
 }
 

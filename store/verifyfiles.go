@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -198,32 +197,4 @@ func zeros(file *os.File, offset, length int64) bool {
 		offset, length = offset+int64(n), length-int64(n)
 	}
 	return true
-}
-
-// strayVolumes finds files in the directory of volumes that are volumes under names that are none: copies, or lost ones.
-func strayVolumes(dir string) (map[volume.ID][]string, error) {
-	entries, err := os.ReadDir(volumesDir(dir))
-	if err != nil {
-		return nil, err
-	}
-	known, err := onDisk(volumesDir(dir))
-	if err != nil {
-		return nil, err
-	}
-	stray := map[volume.ID][]string{}
-	for _, entry := range entries {
-		path := filepath.Join(volumesDir(dir), entry.Name())
-		info, err := entry.Info()
-		if err != nil || !info.Mode().IsRegular() {
-			continue
-		}
-		label, err := labelOf(path, info.Size())
-		if err != nil || label.Volume.String() == entry.Name() {
-			continue
-		}
-		if _, there := known[label.Volume]; !there {
-			stray[label.Volume] = append(stray[label.Volume], entry.Name())
-		}
-	}
-	return stray, nil
 }
