@@ -287,7 +287,10 @@ func TestLargeFactsAreSigned(t *testing.T) {
 	}
 	e.mu.Unlock()
 	large := &checkpointFact{records: AppendBytes(AppendString(nil, "x-unknown"), make([]byte, 11<<20))}
-	must(t, e.appendAs(t.Context(), signer, func() ([]FactBody, error) { return []FactBody{large}, nil }))
+	client := st.session.(*lastingSession).way.session.(*remoteSession)
+	must(t, client.asked.during(&consent{kinds: maintenanceKinds[:]}, func() error {
+		return e.appendAs(t.Context(), signer, func() ([]FactBody, error) { return []FactBody{large}, nil })
+	}))
 	if n := len(e.fold.ignored); n != 0 {
 		t.Errorf("%d facts are ignored", n)
 	}

@@ -18,6 +18,7 @@ type remoteSession struct {
 	conn *wire.Conn
 
 	admin sync.WaitGroup // calls that give the session admin rights
+	asked consents       // what is signed with them
 
 	mu       sync.Mutex
 	state    *State // the newest that came; a repeated question costs no transfer
@@ -135,7 +136,9 @@ func (s *remoteSession) Commit(ctx context.Context, c Commit) (Snapshot, error) 
 
 // Append implements Session.
 func (s *remoteSession) Append(ctx context.Context, facts []FactBody) error {
-	return s.call(ctx, wire.MethodAppend, wireFacts(facts), &wire.Empty{})
+	return s.asked.during(consentTo(facts), func() error {
+		return s.call(ctx, wire.MethodAppend, wireFacts(facts), &wire.Empty{})
+	})
 }
 
 // State implements Session.
@@ -242,8 +245,10 @@ func (s *remoteSession) Rebuild(ctx context.Context, progress func(RebuildProgre
 		}
 		return nil
 	}
-	_, err := s.conn.Call(ctx, wire.MethodRebuild, onEvent)
-	return fromWire(err)
+	return s.asked.during(&consent{kinds: []FactKind{FactCheckpoint}}, func() error {
+		_, err := s.conn.Call(ctx, wire.MethodRebuild, onEvent)
+		return fromWire(err)
+	})
 }
 
 // Stats implements Session.
@@ -265,13 +270,18 @@ func (s *remoteSession) Verify(ctx context.Context, o VerifyOptions, event func(
 		return event(storeVerifyEvent(&e))
 	}
 	request := wire.VerifyOptions{Data: o.Data, Percent: o.Percent, Head: o.Head, Repair: o.Repair}
-	data, err := s.conn.Call(ctx, wire.MethodVerify, onEvent, wire.Encode(&request)...)
-	if err != nil {
-		return VerifySummary{}, fromWire(err)
-	}
 	var summary wire.VerifySummary
-	err = wire.Decode(data, &summary)
-	return VerifySummary(summary), err
+	err := s.asked.during(consentToVerify(o), func() error {
+		data, err := s.conn.Call(ctx, wire.MethodVerify, onEvent, wire.Encode(&request)...)
+		if err != nil {
+			return fromWire(err)
+		}
+		return wire.Decode(data, &summary)
+	})
+	if err != nil {
+		return VerifySummary{}, err
+	}
+	return VerifySummary(summary), nil
 }
 
 // Volumes implements Session.
@@ -319,20 +329,31 @@ func (s *remoteSession) Prune(ctx context.Context, o PruneOptions, progress func
 		}
 		return nil
 	}
-	return s.pruned(s.conn.Call(ctx, wire.MethodPrune, onEvent, wire.Encode(wirePrune(o))...))
+	st, err := s.State(ctx, 0)
+	if err != nil {
+		return PruneResult{}, err
+	}
+	return s.pruned(consentToPrune(st), func() ([]byte, error) {
+		return s.conn.Call(ctx, wire.MethodPrune, onEvent, wire.Encode(wirePrune(o))...)
+	})
 }
 
 // Upkeep implements Session.
 func (s *remoteSession) Upkeep(ctx context.Context) (PruneResult, error) {
-	return s.pruned(s.conn.Call(ctx, wire.MethodUpkeep, nil))
+	return s.pruned(&consent{kinds: maintenanceKinds[:]}, func() ([]byte, error) { return s.conn.Call(ctx, wire.MethodUpkeep, nil) })
 }
 
-func (s *remoteSession) pruned(data []byte, err error) (PruneResult, error) {
-	if err != nil {
-		return PruneResult{}, fromWire(err)
-	}
+// pruned makes a call with consent that is answered with what was done.
+func (s *remoteSession) pruned(c *consent, call func() ([]byte, error)) (PruneResult, error) {
 	var m wire.PruneResult
-	if err := wire.Decode(data, &m); err != nil {
+	err := s.asked.during(c, func() error {
+		data, err := call()
+		if err != nil {
+			return fromWire(err)
+		}
+		return wire.Decode(data, &m)
+	})
+	if err != nil {
 		return PruneResult{}, err
 	}
 	return storePruneResult(&m), nil

@@ -4,12 +4,18 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"snapfs/store/wire"
 )
 
 // Admin implements Session: a call that lasts as long as the session, through which the holder asks for signatures.
 func (s *remoteSession) Admin(ctx context.Context, sign Signer) error {
+	st, err := s.State(ctx, 0)
+	if err != nil {
+		return err
+	}
+	s.asked.grant(st.HoldTime)
 	stream, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	granted, ended := make(chan struct{}), make(chan error, 1)
 	c := &signingClient{session: s, sign: sign, granted: granted}
@@ -65,10 +71,11 @@ func (c *signingClient) asked(ctx context.Context, event []byte) error {
 		return nil
 	}
 	reply := &wire.Signature{Ticket: part.Ticket}
-	var err error
-	if reply.Signature, err = c.sign(c.message); err != nil {
-		reply.Refused = true
+	err := c.session.asked.check(c.message, time.Now())
+	if err == nil {
+		reply.Signature, err = c.sign(c.message)
 	}
+	reply.Refused = err != nil
 	c.message = nil
 	return c.session.call(ctx, wire.MethodSign, reply, &wire.Empty{})
 }
