@@ -135,6 +135,9 @@ func typedHints(err error) []string {
 	if as[*newKeyFileError](err) {
 		return []string{"give the name of a key file of 32 bytes, or one that is not there: then a key is made"}
 	}
+	if as[*store.UnaskedError](err) {
+		return []string{"nothing was signed; run the command while no other process uses the store, and look at who runs the one that does"}
+	}
 	var locked *store.LockedError
 	if errors.As(err, &locked) {
 		return []string{"try again later, or use --wait"}

@@ -98,6 +98,8 @@ type verifyReport struct {
 	paths    int                   // different ones
 	files    bool                  // without a key
 	repair   bool
+	source   bool // from source files, too
+	barred   bool // an append-only store, without admin rights
 }
 
 // hitBlob is where a blob that cannot be had is needed.
@@ -120,14 +122,9 @@ func (p *program) runVerify(ctx context.Context, o verifyOptions) error {
 				return err
 			}
 		}
-		if o.Repair {
-			if err := p.adminRights(ctx, st); err != nil {
-				return err
-			}
-		}
 		r := p.newReporter()
 		defer r.clear()
-		report := &verifyReport{repair: o.Repair}
+		report := &verifyReport{repair: o.Repair, source: o.fromSource, barred: !st.MayRemove()}
 		var err error
 		report.summary, err = st.Verify(ctx, o.VerifyOptions, func(e store.VerifyEvent) error {
 			report.take(e)

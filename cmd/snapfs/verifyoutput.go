@@ -165,38 +165,3 @@ func inAll(snapshots int) string {
 	}
 	return fmt.Sprintf(" (and in %s)", count(int64(snapshots-1), "other snapshot", "other snapshots"))
 }
-
-// remainsError: what was found and not healed.
-type remainsError struct {
-	findings int64
-	paths    int
-	repair   bool // tried
-	files    bool // without a key
-}
-
-// hints says what to do next.
-func (e *remainsError) hints() []string {
-	switch {
-	case e.files:
-		return []string{"'snapfs verify' with a key tells which files and snapshots are hit, 'snapfs verify --repair' mends what can be mended"}
-	case !e.repair:
-		return []string{"'snapfs verify --repair' mends what parity can bring back; the next backup stores anew what the source still has"}
-	}
-	return []string{"the next backup stores anew what the source still has; all other files and snapshots can be read"}
-}
-
-func (e *remainsError) Error() string {
-	text := count(e.findings, "finding", "findings")
-	if e.paths > 0 {
-		text += ", " + count(int64(e.paths), "path", "paths") + " cannot be read whole"
-	}
-	return text
-}
-
-// remains is nil when nothing is left to be mended.
-func (v *verifyReport) remains() error {
-	if n := v.summary.Findings - v.summary.Healed; n > 0 {
-		return &remainsError{n, v.paths, v.repair, v.files}
-	}
-	return nil
-}
