@@ -184,6 +184,7 @@ func crash(t testing.TB, st *Store) {
 	if err := errors.Join(w.server.stop(), w.server.release()); err != nil {
 		t.Fatal(err)
 	}
+	close(s.e.closing) // so that nothing waits to write parity
 	s.e.flushes.Wait()
 	if err := s.e.idx.close(); err != nil {
 		t.Fatal(err)
