@@ -87,7 +87,11 @@ func measureRestore(s settings, c *corpus, t tool, repo string, timed func(strin
 	if err := os.Mkdir(to, 0o755); err != nil {
 		return err
 	}
-	_, err := timed("restore, cold", true, t.restore(repo, c.dir, to))
+	if _, err := timed("restore, cold", true, t.restore(repo, c.dir, to)); err != nil {
+		return err
+	}
+	// Some programs end when everything is written, others when it would survive a power failure.
+	_, err := timed("sync after the restore", false, []string{"sync", "-f", to})
 	return err
 }
 
