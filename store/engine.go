@@ -129,7 +129,7 @@ func (e *engine) put(s *localSession, f Frame) (int64, error) {
 				return 0, err
 			}
 		}
-		return int64(stored), nil
+		return v.w.Share(stored, f.Blobs), nil
 	}
 }
 

@@ -29,7 +29,8 @@ type Session interface {
 	// volumes of the hits until the session ends.
 	Have(ctx context.Context, ids []ID) ([]bool, error)
 	// Put appends a frame. When it returns, the frame is written (it survives kill -9 of any process, not
-	// yet a power failure) and Have knows its blobs. It returns the bytes the volume grew by.
+	// yet a power failure) and Have knows its blobs. It returns by how much the volume grows, the frame's
+	// share of parity and contents table included.
 	Put(ctx context.Context, f Frame) (int64, error)
 	// Locate finds blobs for reading; an unknown one gives a zero Place, not an error.
 	Locate(ctx context.Context, ids []ID) ([]Place, error)

@@ -146,6 +146,51 @@ func TestPutCommitReopenGet(t *testing.T) {
 	}
 }
 
+// TestStoredBytes: what writers say they have stored is by how much the volumes have grown when they are closed, but for
+// what ends a volume.
+func TestStoredBytes(t *testing.T) {
+	dir := newStore(t)
+	size := func() (n int64) {
+		files, err := filepath.Glob(filepath.Join(dir, volumesName, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			info, err := os.Stat(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += info.Size()
+		}
+		return n
+	}
+	before := size()
+	st := openStore(t, dir)
+	w := st.NewWriter()
+	sizes := []int{1 << 20, 200 << 10}
+	for range 300 {
+		sizes = append(sizes, 3000)
+	}
+	for seed := range uint64(32) {
+		for _, b := range blobs(seed, sizes...) {
+			if _, err := w.Put(t.Context(), KindChunk, b); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := w.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, snap := putAll(t, st, "d", "one", nil); snap.Slot == 0 {
+		t.Fatalf("%+v", snap)
+	}
+	closeStore(t, st)
+	grown, said := size()-before, w.Stats().StoredBytes
+	if said < grown*95/100 || said > grown {
+		t.Errorf("%d bytes stored, the volumes grew by %d", said, grown)
+	}
+}
+
 func TestIndexDeletedIsRebuilt(t *testing.T) {
 	dir := newStore(t)
 	data := blobs(2, 10, 20, 200<<10)

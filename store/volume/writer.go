@@ -232,6 +232,17 @@ func (w *Writer) finish(offset int64) {
 	}
 }
 
+// Share is by how much a frame of so many bytes makes the volume longer in the end: itself, its rows of the contents table, and
+// the parity of both. What a volume has once (labels, trailer) and the parity of a short end, which costs more, are not in it.
+func (w *Writer) Share(stored uint32, blobs []Blob) int64 {
+	const row, frame = minRow + 2, 8 // bytes of the table, a length of three bytes and an offset included
+	n := int64(stored) + frame + int64(len(blobs)*row)
+	if w.parity != nil {
+		n += n * int64(w.parity.full.rows) / int64(w.parity.full.data)
+	}
+	return n
+}
+
 // Size is the offset where the next frame will lie; after Seal the volume's length.
 func (w *Writer) Size() int64 {
 	w.mu.Lock()
