@@ -248,6 +248,7 @@ func watch(t *testing.T, cmd *exec.Cmd, step func(seen string, tty *os.File)) (c
 	tty := terminal(t, cmd)
 	defer cmd.Wait()
 	defer tty.Close()
+	defer time.AfterFunc(5*time.Minute, func() { _ = cmd.Process.Kill() }).Stop() // the terminal ends with its leader
 	var seen strings.Builder
 	buf := make([]byte, 1024)
 	for {
@@ -311,27 +312,19 @@ func TestMediumOnTerminal(t *testing.T) {
 	const prompt = "change the medium and press Enter "
 	// answer waits for prompts; at each the medium is taken out, and Enter pressed or what else is to be.
 	answer := func(cmd *exec.Cmd, keys ...string) (code int, shown string) {
-		tty := terminal(t, cmd)
-		defer tty.Close()
-		var seen bytes.Buffer
-		for buf, taken := make([]byte, 1024), 0; ; {
-			n, err := tty.Read(buf)
-			seen.Write(buf[:n])
-			if err != nil {
-				break // EIO: the process has closed its end
+		taken := 0
+		return watch(t, cmd, func(seen string, tty *os.File) {
+			if !strings.HasSuffix(seen, prompt) || len(keys) == 0 {
+				return
 			}
-			if strings.HasSuffix(seen.String(), prompt) && len(keys) > 0 {
-				taken++
-				full, _ := filepath.Glob(filepath.Join(dir, "full-*"))
-				if err := os.Rename(medium, filepath.Join(dir, fmt.Sprintf("full-%d", len(full)+1))); err != nil {
-					t.Errorf("change %d: %v", taken, err)
-				}
-				io.WriteString(tty, keys[0])
-				keys = keys[1:]
+			taken++
+			full, _ := filepath.Glob(filepath.Join(dir, "full-*"))
+			if err := os.Rename(medium, filepath.Join(dir, fmt.Sprintf("full-%d", len(full)+1))); err != nil {
+				t.Errorf("change %d: %v", taken, err)
 			}
-		}
-		cmd.Wait()
-		return cmd.ProcessState.ExitCode(), seen.String()
+			io.WriteString(tty, keys[0])
+			keys = keys[1:]
+		})
 	}
 	code, shown := answer(process(t, "archive", "create", "--to", medium, "--set", "one", "--volume-size", "1M"), "\n", "\x03")
 	if code != exitInterrupted || !strings.Contains(shown, "volume 2 of set one goes to "+medium) || !strings.Contains(shown, "volume 3 of set one") {
