@@ -300,12 +300,18 @@ func TestPasswordOnTerminal(t *testing.T) {
 // TestMediumOnTerminal: somebody is asked for the next medium, changes it and presses Enter; or gives up, and goes on with the set later.
 func TestMediumOnTerminal(t *testing.T) {
 	dir := filepath.Dir(clearStore(t))
-	data := make([]byte, 3<<20)
-	rand.Read(data)
-	if err := os.WriteFile(filepath.Join(dir, "data"), data, 0o600); err != nil {
+	source := filepath.Join(dir, "data")
+	if err := os.Mkdir(source, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if code, out := finishes(t, process(t, "backup", filepath.Join(dir, "data"), "--dataset", "d")); code != exitDone {
+	for i := range 12 { // no chunk is larger, so that three or four fit into each volume
+		data := make([]byte, 256<<10)
+		rand.Read(data)
+		if err := os.WriteFile(filepath.Join(source, fmt.Sprint(i)), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code, out := finishes(t, process(t, "backup", source, "--dataset", "d")); code != exitDone {
 		t.Fatalf("exit code %d: %s", code, out)
 	}
 	medium := filepath.Join(dir, "medium")
@@ -330,7 +336,7 @@ func TestMediumOnTerminal(t *testing.T) {
 	if code != exitInterrupted || !strings.Contains(shown, "volume 2 of set one goes to "+medium) || !strings.Contains(shown, "volume 3 of set one") {
 		t.Fatalf("exit code %d, shown %q", code, shown)
 	}
-	code, shown = answer(process(t, "archive", "create", "--to", medium, "--resume", "one", "--volume-size", "1M"), "some words\n", "\n", "\n", "\n")
+	code, shown = answer(process(t, "archive", "create", "--to", medium, "--resume", "one", "--volume-size", "1M"), "some words\n", "\n", "\n", "\n", "\n", "\n")
 	if code != exitDone || strings.Contains(shown, "volume 3 of set one goes") || !strings.Contains(shown, "volume 4 of set one goes") {
 		t.Fatalf("resumed: exit code %d, shown %q", code, shown)
 	}
