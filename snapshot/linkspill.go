@@ -101,12 +101,8 @@ func (s *spillFile) open() error {
 	if s.file != nil {
 		return nil
 	}
-	f, err := os.CreateTemp(s.dir, "snapfs-links-*")
+	f, err := ScratchFile(s.dir)
 	if err != nil {
-		return fmt.Errorf("temporary file: %w", err)
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
 		return fmt.Errorf("temporary file: %w", err)
 	}
 	s.file = f

@@ -86,14 +86,11 @@ func (s *Sorter) spill() error {
 		return nil // most of it was there twice
 	}
 	if s.file == nil {
-		f, err := os.CreateTemp(s.dir, "snapfs-sort-*")
+		f, err := ScratchFile(s.dir)
 		if err != nil {
 			return err
 		}
 		s.file = f
-		if err := os.Remove(f.Name()); err != nil {
-			return err
-		}
 	}
 	if _, err := s.file.WriteAt(s.buf, s.end); err != nil {
 		return err

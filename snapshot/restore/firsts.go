@@ -7,6 +7,8 @@ import (
 	"math/bits"
 	"os"
 	"sync"
+
+	"snapfs/snapshot"
 )
 
 // firsts remembers which name of each linked file was restored first: by the record's rank in the link tree the
@@ -70,8 +72,7 @@ func (f *firsts) get(rank uint32) uint32 {
 
 func (f *firsts) set(rank, position uint32) {
 	if f.mem == nil && f.file == nil && f.records > firstsInMemory {
-		if file, err := os.CreateTemp(f.dir, "snapfs-links-*"); err == nil {
-			os.Remove(file.Name())
+		if file, err := snapshot.ScratchFile(f.dir); err == nil {
 			f.file = file
 		}
 	}

@@ -73,7 +73,7 @@ func (p *openPlaces) settle() (err error) {
 	if !p.sorter.Spilled() {
 		p.mem = make([]byte, 0, p.sorter.Len()*placeRecord)
 	} else {
-		if p.file, err = unnamed(p.dir); err != nil {
+		if p.file, err = snapshot.ScratchFile(p.dir); err != nil {
 			return err
 		}
 		out = bufio.NewWriterSize(p.file, 256<<10)

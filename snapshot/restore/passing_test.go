@@ -245,6 +245,42 @@ func TestOpenPlaces(t *testing.T) {
 	}
 }
 
+// TestRecordsWithoutRoom: a list that could not be spilled still has what it had, and takes more when there is room.
+func TestRecordsWithoutRoom(t *testing.T) {
+	l := newRecords(4, t.TempDir())
+	defer l.close()
+	own := l.scratch
+	l.scratch = func() (*os.File, error) { return os.OpenFile("/dev/full", os.O_RDWR, 0) }
+	most := uint32(recordsInMemory / 4)
+	add := func(i uint32) error {
+		number, err := l.add(binary.LittleEndian.AppendUint32(nil, i))
+		if err == nil && number != i {
+			t.Fatalf("record %d has number %d", i, number)
+		}
+		return err
+	}
+	for i := range most {
+		ok(t, add(i))
+	}
+	for range 2 {
+		if err := add(most); !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("no room: %v", err)
+		}
+	}
+	l.scratch = own
+	ok(t, add(most))
+	seen := uint32(0)
+	ok(t, l.each(func(number uint32, b []byte) error {
+		if seen++; binary.LittleEndian.Uint32(b) != number {
+			return fmt.Errorf("record %d is %x", number, b)
+		}
+		return nil
+	}))
+	if seen != most+1 {
+		t.Errorf("%d records, want %d", seen, most+1)
+	}
+}
+
 // TestRecords compares a list with what was put in, in memory and spilled.
 func TestRecords(t *testing.T) {
 	for _, n := range []uint32{0, 10, 2 * recordsInMemory / 12} {

@@ -2,14 +2,17 @@ package restore
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"sync"
+
+	"snapfs/snapshot"
 )
 
 // records is a list of records of one size: in memory while it is short, else in a temporary file without a name. Safe for concurrent use.
 type records struct {
-	width int
-	dir   string
+	width   int
+	scratch func() (*os.File, error)
 
 	mu   sync.Mutex
 	n    uint32
@@ -20,7 +23,9 @@ type records struct {
 // recordsInMemory is how many bytes of records are kept in memory.
 const recordsInMemory = 2 << 20
 
-func newRecords(width int, dir string) *records { return &records{width: width, dir: dir} }
+func newRecords(width int, dir string) *records {
+	return &records{width: width, scratch: func() (*os.File, error) { return snapshot.ScratchFile(dir) }}
+}
 
 // add appends a record and returns its number.
 func (l *records) add(b []byte) (number uint32, err error) {
@@ -40,24 +45,18 @@ func (l *records) add(b []byte) (number uint32, err error) {
 	return l.n - 1, nil
 }
 
+// spill moves what is in memory to a file. If that fails, for want of room for instance, all of it stays: who reads one of these records later must not
+// get another one, or zeros.
 func (l *records) spill() error {
-	f, err := unnamed(l.dir)
+	f, err := l.scratch()
 	if err != nil {
 		return err
 	}
-	l.file = f
-	_, err = f.WriteAt(l.mem, 0)
-	l.mem = nil
-	return err
-}
-
-// unnamed makes a temporary file of which nothing is left, however the process ends.
-func unnamed(dir string) (*os.File, error) {
-	f, err := os.CreateTemp(dir, "snapfs-restore-*")
-	if err == nil {
-		err = os.Remove(f.Name())
+	if _, err := f.WriteAt(l.mem, 0); err != nil {
+		return errors.Join(err, f.Close())
 	}
-	return f, err
+	l.file, l.mem = f, nil
+	return nil
 }
 
 func (l *records) read(number uint32, b []byte) error {
