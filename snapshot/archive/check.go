@@ -445,15 +445,18 @@ func (c *checker) report(f Finding) { c.findings = append(c.findings, f) }
 
 // dropTorn drops what was found behind the last whole frame of volumes whose medium ended: those frames came again.
 func (c *checker) dropTorn() {
-	n := 0
+	var findings []Finding
+	blobsOf := map[int][]store.ID{} // made anew: further findings will have the numbers that become free
 	for i, f := range c.findings {
 		if whole, torn := c.torn[f.ID]; torn && f.Offset >= whole {
 			continue
 		}
-		c.findings[n], c.blobsOf[n] = f, c.blobsOf[i]
-		n++
+		if list := c.blobsOf[i]; list != nil {
+			blobsOf[len(findings)] = list
+		}
+		findings = append(findings, f)
 	}
-	c.findings = c.findings[:n]
+	c.findings, c.blobsOf = findings, blobsOf
 }
 
 // checkSet finds out whether a set is complete, and holds what its snapshots need.

@@ -7,6 +7,9 @@ import (
 	"os"
 	"slices"
 	"testing"
+
+	"snapfs/store"
+	"snapfs/store/volume"
 )
 
 // TestCheckNamesPaths damages a volume at random; the paths that are named are exactly those that need what was touched.
@@ -71,5 +74,25 @@ func TestCheckNamesPathsOfMissingVolume(t *testing.T) {
 		if h.Path != "/"+want[i] {
 			t.Errorf("%s, want %s", h.Path, want[i])
 		}
+	}
+}
+
+// TestTornVolumesLeaveNoBlobs: what was found behind the last whole frame of a torn volume is dropped, and findings that come later are not
+// taken for those that had their numbers.
+func TestTornVolumesLeaveNoBlobs(t *testing.T) {
+	torn, other := volume.ID{1}, volume.ID{2}
+	a, b := store.ID{1}, store.ID{2}
+	c := &checker{
+		torn:     map[volume.ID]int64{torn: 100},
+		findings: []Finding{{ID: torn, Offset: 100}, {ID: other, Offset: 100}},
+		blobsOf:  map[int][]store.ID{0: {a}, 1: {b}},
+	}
+	c.dropTorn()
+	c.report(Finding{What: "a volume is missing"})
+	if len(c.findings) != 2 || c.findings[0].ID != other {
+		t.Errorf("findings %+v", c.findings)
+	}
+	if !slices.Equal(c.blobsOf[0], []store.ID{b}) || c.blobsOf[1] != nil {
+		t.Errorf("blobs %v", c.blobsOf)
 	}
 }
