@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -53,12 +54,11 @@ type watching struct {
 	step   *step // nil: it is read again later
 	seen   int64
 
-	block []byte
-	full  chan []byte
-	spare chan []byte
-	ended chan struct{}
-	stop  sync.Once
-	err   error // of step, when ended is closed
+	block  []byte
+	full   chan []byte
+	spare  chan []byte
+	stop   sync.Once
+	beside errgroup.Group // of run
 }
 
 // watchBlock is the piece in which bytes go from whoever writes the volume to whoever adds them up.
@@ -72,7 +72,7 @@ func (p *parityMaker) watch(number uint32) (io.Writer, error) {
 	p.close()
 	w := &watching{
 		number: number, digest: volume.NewDigest(), block: make([]byte, 0, watchBlock),
-		full: make(chan []byte, watchBlocks), spare: make(chan []byte, watchBlocks), ended: make(chan struct{}),
+		full: make(chan []byte, watchBlocks), spare: make(chan []byte, watchBlocks),
 	}
 	if !p.again {
 		from := uint32(0)
@@ -87,21 +87,21 @@ func (p *parityMaker) watch(number uint32) (io.Writer, error) {
 	for range watchBlocks - 1 {
 		w.spare <- make([]byte, 0, watchBlock)
 	}
-	go w.run()
+	w.beside.Go(w.run)
 	p.now = w
 	return w, nil
 }
 
-// run works beside whoever writes the volume.
-func (w *watching) run() {
-	defer close(w.ended)
+// run works beside whoever writes the volume, who is told of an error in the end.
+func (w *watching) run() (err error) {
 	for b := range w.full {
 		w.digest.Write(b)
-		if w.err == nil && w.step != nil {
-			w.err = w.add(b)
+		if err == nil && w.step != nil {
+			err = w.add(b)
 		}
 		w.spare <- b[:0]
 	}
+	return err
 }
 
 func (w *watching) add(b []byte) error {
@@ -135,8 +135,7 @@ func (w *watching) wait() error {
 		w.full <- w.block
 		close(w.full)
 	})
-	<-w.ended
-	return w.err
+	return w.beside.Wait()
 }
 
 // complete ends the volume that was watched, and returns its digest.
@@ -339,7 +338,9 @@ func (c *catchingUp) read(ctx context.Context, spare chan []byte, fn func(*again
 				return ctx.Err()
 			}
 			buf = buf[:min(int64(c.block), v.Size-at)]
-			if _, err := v.file.ReadAt(buf, at); err != nil {
+			if _, err := v.file.ReadAt(buf, at); errors.Is(err, io.EOF) {
+				return fmt.Errorf("%w: %s: it has become shorter", ErrParityLost, v.Where)
+			} else if err != nil {
 				return err
 			}
 			// Only advice: it has been read for the last time.

@@ -195,7 +195,8 @@ func (s *sums) step(from, to uint32, block int) (_ *step, err error) {
 			}
 			a.old = append(a.old, f)
 		}
-		f, err := os.OpenFile(s.path(group, j, spareSum), os.O_RDWR|os.O_CREATE, 0o600)
+		// Others may write to the directory, /var/tmp for instance: what they put there to be followed is refused.
+		f, err := os.OpenFile(s.path(group, j, spareSum), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 		if err != nil {
 			return nil, err
 		}

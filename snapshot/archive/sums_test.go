@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"snapfs/store"
 	"snapfs/store/volume"
 )
@@ -232,5 +234,21 @@ func TestParityBothWays(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestSumsAreNotLedAstray: the directory may be one that others write to.
+func TestSumsAreNotLedAstray(t *testing.T) {
+	dir := t.TempDir()
+	s, err := newSums(dir, "set", 1)
+	must(t, err)
+	theirs := filepath.Join(t.TempDir(), "precious")
+	must(t, os.WriteFile(theirs, []byte("precious"), 0o600))
+	must(t, os.Symlink(theirs, s.path(0, 0, spareSum)))
+	if _, err := s.step(0, 1, 4096); !errors.Is(err, unix.ELOOP) {
+		t.Errorf("a link is followed: %v", err)
+	}
+	if data, err := os.ReadFile(theirs); string(data) != "precious" {
+		t.Errorf("%q, %v", data, err)
 	}
 }
