@@ -14,7 +14,7 @@ func (c *checker) keepMetadata(it volume.StreamItem, blobs []volume.Blob) {
 	at := it.Offset
 	if c.file == nil {
 		if c.b.spool == nil {
-			f, err := scratchFile(c.o.Scratch)
+			f, err := snapshot.ScratchFile(c.o.Scratch)
 			if err != nil {
 				return
 			}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 
+	"snapfs/snapshot"
 	"snapfs/store/volume"
 )
 
@@ -133,9 +134,11 @@ func (o *overlay) writePage(b []byte, off int64) error {
 
 func (o *overlay) open() (err error) {
 	if o.temp == nil {
-		o.temp, err = scratchFile(o.dir)
+		if o.temp, err = snapshot.ScratchFile(o.dir); err != nil {
+			return fmt.Errorf("scratch: %w", err)
+		}
 	}
-	return err
+	return nil
 }
 
 // Truncate sets the length.
@@ -157,18 +160,6 @@ func (o *overlay) Close() error {
 		return nil
 	}
 	return o.temp.Close()
-}
-
-// scratchFile makes a file without a name: nothing of it is left, however the process ends.
-func scratchFile(dir string) (*os.File, error) {
-	f, err := os.CreateTemp(dir, ".snapfs-scratch-*")
-	if err != nil {
-		return nil, fmt.Errorf("scratch: %w", err)
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(fmt.Errorf("scratch: %w", err), f.Close())
-	}
-	return f, nil
 }
 
 // heal gives a volume as parity would have it, and what could not be healed. It reads all of it.

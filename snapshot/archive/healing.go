@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"snapfs/snapshot"
 	"snapfs/store/volume"
 )
 
@@ -55,7 +56,7 @@ func (b *Bare) newHealingPipe(in io.Reader) io.Reader {
 	if size < keptLeast {
 		return in
 	}
-	f, err := scratchFile(b.o.Scratch)
+	f, err := snapshot.ScratchFile(b.o.Scratch)
 	if err != nil {
 		return in
 	}
@@ -192,9 +193,17 @@ func (h *healingPipe) frame(it volume.StreamItem) {
 		return
 	}
 	if n := len(h.frames); n == 0 || h.at-h.frames[n-1] >= frameEvery {
+		h.forgetFrames(n)
 		h.frames = append(h.frames, h.at)
 	}
 	h.ok = h.at + int64(it.Header.Stored())
+}
+
+// forgetFrames lets go of frames that are no longer kept, once they are half of all: a volume may be as long as a tape.
+func (h *healingPipe) forgetFrames(n int) {
+	if n > 0 && h.frames[n/2] < h.last.start() {
+		h.frames = append(h.frames[:0], h.frames[n/2:]...)
+	}
 }
 
 // start is where the part of the volume that is kept begins: at the label or at a whole frame. -1: nowhere.

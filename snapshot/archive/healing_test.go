@@ -9,13 +9,14 @@ import (
 	"slices"
 	"testing"
 
+	"snapfs/snapshot"
 	"snapfs/store/volume"
 )
 
 // throughHealing is what comes out of a healing pipe that keeps so many bytes; pieces are of odd sizes.
 func throughHealing(t testing.TB, data []byte, keep int64) (out []byte, notes int) {
 	t.Helper()
-	f, err := scratchFile(t.TempDir())
+	f, err := snapshot.ScratchFile(t.TempDir())
 	must(t, err)
 	h := &healingPipe{in: &pieces{data: data}, dir: t.TempDir(), note: func(string) { notes++ }, last: ring{file: f, size: keep}}
 	h.parser = volume.NewStream(keptBy{h})
@@ -164,4 +165,22 @@ func TestHealingPipeWithoutScratch(t *testing.T) {
 		t.Errorf("%d bytes of %d, %v", len(out), len(data), err)
 	}
 	must(t, h.close())
+}
+
+// TestHealingPipeForgets: what is remembered of a volume does not grow with it.
+func TestHealingPipeForgets(t *testing.T) {
+	h := &healingPipe{last: ring{size: keptMost}}
+	for range 100 {
+		for range keptMost / frameEvery {
+			h.at += frameEvery
+			h.last.end = h.at + frameEvery
+			h.frame(volume.StreamItem{})
+		}
+		if n := len(h.frames); n < keptMost/frameEvery || n > 2*keptMost/frameEvery+2 {
+			t.Fatalf("%d frames are remembered at %d", n, h.at)
+		}
+	}
+	if start := h.start(); start < h.last.start() || start > h.last.start()+frameEvery {
+		t.Errorf("what is kept begins at %d, the first frame in it at %d", h.last.start(), start)
+	}
 }

@@ -3,6 +3,8 @@ package archive
 import (
 	"io"
 	"os"
+
+	"snapfs/snapshot"
 )
 
 // rawCopy is a pipe that is read, and everything that comes out of it kept in scratch as long as there is room: so that volumes in the wrong
@@ -31,13 +33,21 @@ func (b *Bare) copying(in *input) io.Reader {
 	if !b.o.KeepAll || b.pipes != nil && b.pipes.known {
 		return in.pipe
 	}
-	f, err := scratchFile(b.o.Scratch)
+	c, err := b.newCopy(in)
 	if err != nil {
 		return in.pipe
 	}
+	return c
+}
+
+func (b *Bare) newCopy(in *input) (*rawCopy, error) {
+	f, err := snapshot.ScratchFile(b.o.Scratch)
+	if err != nil {
+		return nil, err
+	}
 	c := &rawCopy{in: in, file: f}
 	b.copies = append(b.copies, c)
-	return c
+	return c, nil
 }
 
 // dropCopies gives up what was copied.
@@ -74,8 +84,10 @@ func (b *Bare) readRest() (list []*input, ok bool) {
 			}
 		}
 		if kept == nil {
-			b.copying(in)
-			kept = b.copies[len(b.copies)-1]
+			var err error
+			if kept, err = b.newCopy(in); err != nil {
+				return nil, false
+			}
 		}
 		_, _ = io.Copy(io.Discard, kept) // an error of the pipe ends it
 		if kept.file == nil {

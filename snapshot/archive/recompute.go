@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 
+	"snapfs/snapshot"
 	"snapfs/store/volume"
 )
 
@@ -277,9 +278,12 @@ func (b *Bare) replaceLost(ctx context.Context, s *openSet) error {
 		}
 		made := map[uint32]*os.File{}
 		err := g.recompute(ctx, func(c Covered) (io.WriterAt, error) {
-			f, err := scratchFile(b.o.Scratch)
+			f, err := snapshot.ScratchFile(b.o.Scratch)
+			if err != nil {
+				return nil, fmt.Errorf("scratch: %w", err)
+			}
 			made[c.Number] = f
-			return f, err
+			return f, nil
 		})
 		if err != nil && !errors.Is(err, ErrTooManyLost) {
 			return err

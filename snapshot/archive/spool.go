@@ -181,10 +181,12 @@ func (p *pipeReader) item(ctx context.Context, it volume.StreamItem) error {
 func (p *pipeReader) damage(v *Volume, bytes, frames int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.lost == 0 && p.frames == 0 && !p.b.everythingKept() {
-		name := p.in.name
+	if p.lost == 0 && p.frames == 0 && (p.deliver != nil || !p.b.everythingKept()) { // once chunks are handed out nothing is read again
+		var name string
 		if v != nil {
 			name = v.String()
+		} else { // only who reads the pipe, and may look at it, has no volume
+			name = p.in.name
 		}
 		p.b.o.Note(name + " is damaged, beyond what its parity restores in passing")
 	}
@@ -336,9 +338,9 @@ func (p *pipeReader) blobs(ctx context.Context, v *Volume, blobs []volume.Blob) 
 		return nil
 	}
 	if b.spool == nil {
-		f, err := scratchFile(b.o.Scratch)
+		f, err := snapshot.ScratchFile(b.o.Scratch)
 		if err != nil {
-			return err
+			return fmt.Errorf("scratch: %w", err)
 		}
 		b.spool = &spool{file: f}
 	}

@@ -217,7 +217,7 @@ func (w *setWriter) newVolume(number uint32, m Medium) (*currentVolume, error) {
 		return nil, err
 	}
 	v.w, err = volume.Create(v.tape, w.label(v.id, number), volume.Options{
-		AEAD: aead, Parity: w.state.parity, Spill: func() (volume.File, error) { return scratchFile(w.o.TempDir) },
+		AEAD: aead, Parity: w.state.parity, Spill: func() (volume.File, error) { return snapshot.ScratchFile(w.o.TempDir) },
 	})
 	return v, err
 }
