@@ -43,6 +43,10 @@ var (
 	ErrNotAdmin      = seal.ErrNotAdmin
 )
 
+// EditDistance is the number of insertions, deletions, replacements and swaps of neighbouring bytes that make b of a: by it the words of a printed
+// key are read in spite of misspellings, and those of a command line.
+func EditDistance(a, b string) int { return seal.EditDistance(a, b) }
+
 // KeySlots lists the key slots of the store in dir; it needs no secret. Errors: ErrNoStore.
 func KeySlots(dir string) ([]KeySlot, error) {
 	keys := filepath.Join(dir, keysName)

@@ -52,7 +52,7 @@ func (l *wordList) within(word string, edits, most int) []string {
 		if w == word || len(w)-len(word) > edits || len(word)-len(w) > edits {
 			continue
 		}
-		if cost := editDistance(word, w); cost <= edits {
+		if cost := EditDistance(word, w); cost <= edits {
 			list = append(list, rated{w, cost})
 		}
 	}
@@ -64,8 +64,8 @@ func (l *wordList) within(word string, edits, most int) []string {
 	return words
 }
 
-// editDistance is the number of insertions, deletions, replacements and swaps of neighbours that make b of a.
-func editDistance(a, b string) int {
+// EditDistance is the number of insertions, deletions, replacements and swaps of neighbouring bytes that make b of a.
+func EditDistance(a, b string) int {
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {
 		last[j] = j
