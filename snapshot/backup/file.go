@@ -56,10 +56,6 @@ func (w *worker) grown() int64 {
 	return n
 }
 
-// maxAhead is how many files are open before their turn. Of more than those the content is fetched as well, but they are
-// opened again.
-const maxAhead = 512
-
 // fetch has the content of a batch fetched, so that the disk is read while the batches before this one are compressed.
 func (r *run) fetch(b *batch, use *buffers) {
 	for i := range b.files {
@@ -94,7 +90,7 @@ func (r *run) openAhead(j *fileJob, b *buffers) {
 			_ = unix.Fadvise(fd, 0, min(j.entry.Size, largeFile), unix.FADV_WILLNEED)
 		}
 	}
-	if r.ahead.Add(1) > maxAhead {
+	if r.ahead.Add(1) > r.maxAhead {
 		r.ahead.Add(-1)
 		unix.Close(fd)
 		return

@@ -37,6 +37,7 @@ type run struct {
 	gate      *gate
 	work      chan work
 	ahead     atomic.Int32 // files open before their turn
+	maxAhead  int32
 	large     *largeQueue
 	blocks    chan *block
 	blockSize int
@@ -95,6 +96,7 @@ const (
 	walkers    = 4   // more than cores: on cold disks they wait
 	readers    = 2   // of large files
 	maxDirFDs  = 200 // at a time, of those that are not in use
+	maxAhead   = 512 // files open before their turn; of more than those the content is fetched as well, but they are opened again
 	queuedWork = 8   // batches or chunks waiting for a worker
 )
 
@@ -106,7 +108,7 @@ func newRun(o *Options, j *job, p *plan) *run {
 	}
 	r := &run{
 		o: o, job: j, repo: repo, plan: p, damaged: j.damaged, base: j.base, extra: j.partial, pageKey: repo.PageKey(), now: time.Now,
-		fds: newDescriptors(maxDirFDs), sched: newScheduler(walkers), gate: newGate(),
+		fds: newDescriptors(shareOfDescriptors(maxDirFDs)), maxAhead: int32(shareOfDescriptors(maxAhead)), sched: newScheduler(walkers), gate: newGate(),
 		work: make(chan work, queuedWork), large: newLargeQueue(),
 		blocks: newBlocks(n + readers), nodes: &sharedWriter{w: repo.newWriter()},
 		links:   newLinks(snapshot.NewLinkWriter(repo.PageKey(), "")),
@@ -119,6 +121,16 @@ func newRun(o *Options, j *job, p *plan) *run {
 		r.storeDev, r.storeIno = st.Dev, st.Ino
 	}
 	return r
+}
+
+// shareOfDescriptors is how many descriptors may be open for one purpose: an eighth of what the process may have, and at most so many.
+// The store's files, and directories in use, need the others.
+func shareOfDescriptors(most int) int {
+	var rl unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &rl) == nil {
+		most = int(min(uint64(most), max(rl.Cur/8, 4)))
+	}
+	return most
 }
 
 // report counts a path that exists and could not be read.
