@@ -171,9 +171,7 @@ func (p *program) printImported(r *reporter, i archive.Imported) {
 	if p.global.quiet {
 		return
 	}
-	r.clear()
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.lines()()
 	text := fmt.Sprintf("%-9s %s@%s", e.Action, e.Dataset, e.Name)
 	if e.Error != "" {
 		text += ": " + e.Error

@@ -91,9 +91,7 @@ func (p *program) printRepaired(r *reporter, d archive.Repaired) {
 	if p.global.quiet {
 		return
 	}
-	r.clear()
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.lines()()
 	text := e.Action + "  " + e.Volume
 	switch {
 	case e.Error != "":

@@ -125,9 +125,7 @@ func (p *program) printArchiveFinding(r *reporter, f archive.Finding) {
 		r.event(e)
 		return
 	}
-	r.clear()
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.lines()()
 	text := f.What
 	if f.Volume != "" {
 		text = f.Volume + ": " + text

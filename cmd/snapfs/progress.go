@@ -81,6 +81,13 @@ func (r *reporter) erase() {
 	}
 }
 
+// lines makes way for lines of a job on stdout; done is called after them.
+func (r *reporter) lines() (done func()) {
+	r.mu.Lock()
+	r.erase()
+	return r.mu.Unlock
+}
+
 // errorEvent is a path that a job had trouble with.
 type errorEvent struct {
 	Event string `json:"event"`

@@ -139,9 +139,7 @@ func (p *program) printItem(r *reporter, it restore.Item) {
 		r.event(itemEvent{"item", newJSONPath(it.Path), it.Action})
 		return
 	}
-	r.clear()
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.lines()()
 	p.out.printf("%-10s %s\n", it.Action, p.out.name(it.Path))
 }
 

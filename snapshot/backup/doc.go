@@ -5,7 +5,7 @@
 // Walkers take directories as tasks, depth first, each on its own stack; an idle one takes the oldest task of another.
 // Files are named to the kernel by a directory's descriptor and one name, never by a path, so that no tree is too
 // deep and no symlink followed. A directory's descriptor may be closed while nobody uses it and is opened again from
-// the nearest open directory above, with its inode checked; some 200 stay open at most.
+// the nearest open directory above, with its inode checked; some 200 stay open at most, and no more than an eighth of what the process may have.
 //
 // A directory's names are read, sorted, and gone through in windows beside the same directory of the parent snapshot.
 // A name is unchanged if type, size, mtime, ctime, inode, mode and owner are as they were and its entry is not marked

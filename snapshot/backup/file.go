@@ -68,9 +68,7 @@ func (w *worker) files(jobs []fileJob) error {
 	for i := range jobs {
 		j := &jobs[i]
 		if err := w.r.finishFile(j, w.r.readFile(w.ctx, j, &w.buffers, w.content)); err != nil {
-			for k := range jobs[i+1:] {
-				jobs[i+1+k].close()
-			}
+			closeAll(jobs[i+1:])
 			return err
 		}
 	}
@@ -130,6 +128,13 @@ func (j *fileJob) close() {
 		j.ahead.Add(-1)
 	}
 	j.open, j.drop, j.ahead = false, false, nil
+}
+
+// closeAll closes files whose turn does not come any more.
+func closeAll(jobs []fileJob) {
+	for i := range jobs {
+		jobs[i].close()
+	}
 }
 
 // errOther: the name is no longer a regular file.

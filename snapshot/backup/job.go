@@ -64,11 +64,7 @@ type batch struct {
 
 func (b *batch) do(w *worker) error { return w.files(b.files) }
 
-func (b *batch) discard() {
-	for i := range b.files {
-		b.files[i].close()
-	}
-}
+func (b *batch) discard() { closeAll(b.files) }
 
 // queue hands a file to the workers, a small one together with its neighbours.
 func (w *walker) queue(j fileJob) error {
