@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -18,7 +20,7 @@ type corpus struct {
 	entries int
 	bytes   int64
 	big     string   // path of a large file below dir, "" if there is none
-	tarDir  string   // subtree with many small files, below dir
+	tarDirs []string // subtrees below dir to make tars of: the one with the most small files, and the one with the most that has little else
 	changed []string // files that change touches, with their former contents
 	former  map[string][]byte
 }
@@ -113,7 +115,7 @@ func makeBig(dir string, size int64) error {
 func (c *corpus) survey() error {
 	c.former = map[string][]byte{}
 	var bigSize int64
-	perDir := map[string]int{}
+	perDir := map[string]*subtree{}
 	files := 0
 	err := filepath.WalkDir(c.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -134,24 +136,58 @@ func (c *corpus) survey() error {
 		if info.Size() > bigSize && info.Size() >= 64<<20 {
 			c.big, bigSize = path, info.Size()
 		}
-		if rel, _ := filepath.Rel(c.dir, path); strings.Count(rel, "/") > 0 && info.Size() < 64<<10 {
-			perDir[rel[:strings.Index(rel, "/")]]++
+		if rel, _ := filepath.Rel(c.dir, path); strings.Contains(rel, "/") {
+			dir := rel[:strings.Index(rel, "/")]
+			if perDir[dir] == nil {
+				perDir[dir] = &subtree{}
+			}
+			perDir[dir].add(info.Size())
 		}
 		return nil
 	})
 	if files == 1 {
 		c.changed = []string{c.big}
 	}
-	best := 0
-	for dir, n := range perDir {
-		if n > best {
-			c.tarDir, best = dir, n
-		}
-	}
+	c.pickTarDirs(perDir)
 	if c.big != "" {
 		c.big, err = filepath.Rel(c.dir, c.big)
 	}
 	return err
+}
+
+// subtree is what survey counts below each directory of the top level.
+type subtree struct {
+	small      int   // files below 64 KiB
+	bytes, big int64 // in all files, in files of 1 MiB and more
+}
+
+func (t *subtree) add(size int64) {
+	t.bytes += size
+	if size < 64<<10 {
+		t.small++
+	}
+	if size >= 1<<20 {
+		t.big += size
+	}
+}
+
+// pickTarDirs takes the directory with the most small files, and the one with the most where they are not beside large ones.
+func (c *corpus) pickTarDirs(perDir map[string]*subtree) {
+	var most, pure string
+	for _, dir := range slices.Sorted(maps.Keys(perDir)) {
+		t := perDir[dir]
+		if most == "" || t.small > perDir[most].small {
+			most = dir
+		}
+		if t.big*2 < t.bytes && (pure == "" || t.small > perDir[pure].small) {
+			pure = dir
+		}
+	}
+	for _, dir := range slices.Compact([]string{pure, most}) {
+		if dir != "" {
+			c.tarDirs = append(c.tarDirs, dir)
+		}
+	}
 }
 
 // change rewrites 1 % of the files, or 1 % of a single one.

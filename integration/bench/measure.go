@@ -121,9 +121,9 @@ func measureMount(ctx context.Context, s settings, c *corpus, t tool, repo strin
 		{"find -printf %s, warm", `find "$0" -printf '%s\n' >/dev/null`, m.view},
 		{"ls -lR after find", `ls -lR "$0" >/dev/null`, m.view},
 	}
-	if c.tarDir != "" {
+	for _, dir := range c.tarDirs {
 		steps = append(steps, struct{ line, script, arg string }{
-			"tar of " + c.tarDir + ", cold", `tar -cf - -C "$0" . | cat >/dev/null`, filepath.Join(m.view, c.tarDir)})
+			"tar of " + dir + ", cold", `tar -cf - -C "$0" . | cat >/dev/null`, filepath.Join(m.view, dir)})
 	}
 	for _, st := range steps {
 		if strings.HasSuffix(st.line, ", cold") {
