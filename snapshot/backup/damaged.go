@@ -62,6 +62,34 @@ func (w *walker) hurt(tree *snapshot.Tree, e *snapshot.Entry) bool {
 	return true
 }
 
+// checkedWriter believes in no blob that the store has, once the run has met damage: what nobody has read may be damaged as well, and
+// what is found so is stored anew.
+type checkedWriter struct {
+	blobWriter
+	r   *run
+	buf []byte
+}
+
+func (r *run) newWriter() blobWriter { return &checkedWriter{blobWriter: r.repo.newWriter(), r: r} }
+
+// Put stores a blob, unless the store has it whole.
+func (w *checkedWriter) Put(ctx context.Context, kind store.Kind, data []byte) (store.ID, error) {
+	if !w.r.job.metDamage.Load() {
+		return w.blobWriter.Put(ctx, kind, data)
+	}
+	id := w.r.repo.BlobID(kind, data)
+	have, err := w.r.repo.Have(ctx, []store.ID{id})
+	if err != nil {
+		return id, err
+	}
+	if have[0] {
+		if data, err := w.r.repo.GetInto(ctx, kind, id, w.buf); err == nil { // an error has been noted
+			w.buf = data[:0]
+		}
+	}
+	return w.blobWriter.Put(ctx, kind, data)
+}
+
 // heal keeps what was stored anew for the sake of earlier snapshots when this one is not committed.
 func (r *run) heal(ctx context.Context) error {
 	if len(r.damaged) == 0 {

@@ -90,7 +90,8 @@
 //
 // While the store knows of damaged blobs, a file or set of attributes that needs one counts as changed: it is read and put again,
 // and since its blobs get the same IDs, the snapshots before are mended as well. The other chunks of such a file are
-// read from the store first, since damage rarely comes alone. A damaged page makes its directory new, as above.
+// read from the store first, since damage rarely comes alone. A damaged page makes its directory new, as above. A run that has met
+// damage reads what the store says it has before it relies on that: of what stands below a lost page, nobody has read anything yet.
 //
 // Names that are listed to be saved, PATHs or lines of --files-from, and are not there are errors; a snapshot of none of
 // them is not made.

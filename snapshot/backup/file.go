@@ -27,7 +27,7 @@ func newWorker(ctx context.Context, r *run) *worker {
 	cut := r.repo.newCutter()
 	p := cut.Params()
 	return &worker{
-		r: r, ctx: ctx, w: r.repo.newWriter(), cut: cut, small: int64(p.Min),
+		r: r, ctx: ctx, w: r.newWriter(), cut: cut, small: int64(p.Min),
 		list: snapshot.NewContentWriter(r.nodes, r.pageKey),
 	}
 }

@@ -73,6 +73,7 @@ func (w *walker) merge(t *dirTask, from, to int) error {
 				return w.ctx.Err()
 			}
 			// A damaged page of an earlier snapshot: what it held is read anew.
+			w.r.job.metDamage.Store(true)
 			w.r.warnOnce("page", "a page of an earlier snapshot cannot be read: what it described is read anew: "+err.Error())
 			t.lists[which].it = nil
 			if which == 0 {
@@ -134,6 +135,7 @@ func (r *run) follow(ctx context.Context, tree *snapshot.Tree, f snapshot.Found)
 	}
 	full, err := tree.Follow(ctx, f)
 	if err != nil {
+		r.job.metDamage.Store(true)
 		return nil
 	}
 	return full.Entry

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/user"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"snapfs/snapshot"
@@ -42,6 +43,8 @@ type job struct {
 	earlier bool
 	damaged damagedBlobs
 	unlock  func()
+
+	metDamage atomic.Bool // in what the dataset's earlier snapshots need
 
 	partialActivity snapshot.Activity // what the run of the partial had counted
 }
@@ -136,6 +139,7 @@ func (j *job) openTree(ctx context.Context, s *store.Snapshot) (*snapshot.Tree, 
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		j.metDamage.Store(true)
 		j.warnf("snapshot %s cannot be read and is not compared with: %v", s.Name, err)
 		return nil, nil
 	}

@@ -110,10 +110,11 @@ func newRun(o *Options, j *job, p *plan) *run {
 		o: o, job: j, repo: repo, plan: p, damaged: j.damaged, base: j.base, extra: j.partial, pageKey: repo.PageKey(), now: time.Now,
 		fds: newDescriptors(shareOfDescriptors(maxDirFDs)), maxAhead: int32(shareOfDescriptors(maxAhead)), sched: newScheduler(walkers), gate: newGate(),
 		work: make(chan work, queuedWork), large: newLargeQueue(),
-		blocks: newBlocks(n + readers), nodes: &sharedWriter{w: repo.newWriter()},
+		blocks:  newBlocks(n + readers),
 		links:   newLinks(snapshot.NewLinkWriter(repo.PageKey(), "")),
 		workers: make([]*worker, n), warned: map[string]bool{},
 	}
+	r.nodes = &sharedWriter{w: r.newWriter()}
 	r.batchFiles = batchFiles
 	r.blockSize = 3 * alignUp(repo.newCutter().Params().Max)
 	var st unix.Stat_t
