@@ -3,14 +3,12 @@ package main
 import (
 	"context"
 	"encoding/hex"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"snapfs/snapshot"
-	"snapfs/snapshot/backup"
 	"snapfs/store"
 )
 
@@ -24,8 +22,11 @@ ago, so that repeated runs come round to all. What is damaged is listed with the
 code is 4. The store stays in use meanwhile.
 
 --repair reads everything (or what --data says) and mends what parity can bring back: each damaged volume is copied, healed,
-read back and put in the place of the damaged one. What parity cannot bring back is taken with --from-source from the files that
-were saved, wherever they hold the same bytes; whatever else the source still has, the next backup stores anew.
+read back and put in the place of the damaged one. What parity cannot bring back is taken with --from-source from what was
+saved: contents of files wherever they hold the same bytes, and directories if they and all below them are as they were, with
+owners, times, inodes and attributes. Snapshots that lack directories have their sources walked for that. A lost manifest wants
+the directories above the source as they were, too. What cannot be had so is listed. Whatever else the source still has, the next
+backup stores anew.
 
 --no-key reads all volumes of the directory and checks what needs no password, also beside a process that uses the store: damage
 is found, but not whom it hits, nor what is missing or forged.`,
@@ -34,7 +35,7 @@ is found, but not whom it hits, nor what is missing or forged.`,
 			&optionalFlag{&cli.StringFlag{Name: "data", Usage: "read the data too, or `PERCENT` of it"}, "100%"},
 			&cli.BoolFlag{Name: "no-key", Usage: "check what can be checked without a password"},
 			&cli.BoolFlag{Name: "repair", Usage: "mend what can be mended"},
-			&cli.BoolFlag{Name: "from-source", Usage: "mend from the source files too, where they still match (with --repair)"},
+			&cli.BoolFlag{Name: "from-source", Usage: "mend from the source files and directories too, where they still match (with --repair)"},
 			&cli.StringFlag{Name: "head", Usage: "the `ID` that a backup printed must be part of the chain of facts"},
 		},
 		Action: action(0, 0, func(c *cli.Context, _ []string) error {
@@ -99,6 +100,7 @@ type verifyReport struct {
 	files    bool                  // without a key
 	repair   bool
 	source   bool // from source files, too
+	stored   bool // something anew from there
 	barred   bool // an append-only store, without admin rights
 }
 
@@ -135,7 +137,7 @@ func (p *program) runVerify(ctx context.Context, o verifyOptions) error {
 			return err
 		}
 		if o.fromSource {
-			if err := report.fromSource(ctx, st); err != nil {
+			if err := p.fromSource(ctx, st, r, report); err != nil {
 				return err
 			}
 		}
@@ -208,35 +210,6 @@ func (v *verifyReport) listBlobs() {
 	}
 }
 
-// fromSource stores anew what source files still hold. Findings are healed when nothing of them is left.
-func (v *verifyReport) fromSource(ctx context.Context, st *store.Store) error {
-	v.listBlobs()
-	if len(v.blobs) == 0 {
-		return nil
-	}
-	m := backup.NewMender(st)
-	err := snapshot.FindAffected(ctx, st, func(id store.ID) bool { return v.blobs[id] != nil }, func(a snapshot.Affected) error {
-		return m.Try(ctx, a)
-	})
-	if err == nil {
-		err = m.Finish(ctx)
-	}
-	if err != nil {
-		return err
-	}
-	for i := range v.findings {
-		f := &v.findings[i]
-		before := len(f.Blobs)
-		f.Blobs = slices.DeleteFunc(f.Blobs, func(b store.VerifiedBlob) bool { return m.Mended(b.ID) })
-		if before > 0 && len(f.Blobs) == 0 && !f.Healed {
-			f.Healed = true
-			f.Text += "; stored anew from the source"
-			v.summary.Healed++
-		}
-	}
-	return nil
-}
-
 func (b *hitBlob) add(a snapshot.Affected) {
 	id := a.Snapshot.ID.String()
 	if n := len(b.snapshots); n == 0 || b.snapshots[n-1] != id {
@@ -259,6 +232,8 @@ func verifyLine(r *reporter, g store.VerifyProgress) string {
 	}
 	if g.BytesTotal > 0 {
 		line += ", " + formatSize(g.Bytes) + " of " + formatSize(g.BytesTotal) + ", " + r.pace(g.Bytes, g.BytesTotal)
+	} else if g.Bytes > 0 {
+		line += ", " + formatSize(g.Bytes) + " read"
 	}
 	if g.Findings > 0 {
 		line += ", " + count(g.Findings, "finding", "findings")

@@ -39,11 +39,16 @@ func (e *remainsError) hints() (list []string) {
 	if v.files {
 		return []string{"'snapfs verify' with a key tells which files and snapshots are hit, 'snapfs verify --repair' mends what can be mended"}
 	}
-	if text := v.damageHint(); text != "" {
-		list = append(list, text)
-	}
-	if v.left(store.ProblemMissing, store.ProblemForeign) {
-		list = append(list, v.volumeHint())
+	switch volumes := v.left(store.ProblemMissing, store.ProblemForeign); {
+	case v.stored && !v.lost() && (volumes || v.damaged()):
+		list = append(list, "nothing that was saved is lost any more: another 'snapfs verify --repair' drops or replaces the volumes that are not whole")
+	default:
+		if text := v.damageHint(); text != "" {
+			list = append(list, text)
+		}
+		if volumes {
+			list = append(list, v.volumeHint())
+		}
 	}
 	if v.left(store.ProblemFacts) {
 		list = append(list, v.factsHint())
@@ -77,6 +82,11 @@ func (v *verifyReport) damageHint() string {
 		return backup + "; all other files and snapshots can be read"
 	}
 	return ""
+}
+
+// lost reports whether there are blobs that cannot be had.
+func (v *verifyReport) lost() bool {
+	return slices.ContainsFunc(v.findings, func(f store.Finding) bool { return !f.Healed && len(f.Blobs) > 0 })
 }
 
 // damaged reports whether bytes of a volume are not what was written, in a file that is that volume.

@@ -25,7 +25,7 @@ type activity struct {
 // judge looks at the first chunk of a new or changed file that it is given, before that is stored. Only runs that have a parent
 // ask: a first backup costs nothing more.
 func (r *run) judge(ctx context.Context, j *fileJob, first []byte) error {
-	if r.base == nil || j.judged || len(first) == 0 {
+	if r.base == nil || r.mending != nil || j.judged || len(first) == 0 {
 		return nil
 	}
 	j.judged = true

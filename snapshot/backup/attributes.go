@@ -56,6 +56,9 @@ func (r *run) describe(e *snapshot.Entry, st *unix.Statx_t, fs *fileSystem, now 
 		e.Size = int64(st.Size)
 	}
 	e.Fresh = fresh(st, fs.tick, now)
+	if r.mending != nil && e.Fresh && !fresh(st, fs.tick, r.mending.end) {
+		r.mending.doubt.Store(true)
+	}
 }
 
 // fresh reports whether a change made from now on could leave the times as they are: they move in ticks of the

@@ -74,7 +74,7 @@ func (r *run) newWriter() blobWriter { return &checkedWriter{blobWriter: r.repo.
 
 // Put stores a blob, unless the store has it whole.
 func (w *checkedWriter) Put(ctx context.Context, kind store.Kind, data []byte) (store.ID, error) {
-	if !w.r.job.metDamage.Load() {
+	if !w.r.job.metDamage.Load() || w.r.mending != nil { // that stores nothing but what is known to be damaged
 		return w.blobWriter.Put(ctx, kind, data)
 	}
 	id := w.r.repo.BlobID(kind, data)

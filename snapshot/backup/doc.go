@@ -93,6 +93,20 @@
 // read from the store first, since damage rarely comes alone. A damaged page makes its directory new, as above. A run that has met
 // damage reads what the store says it has before it relies on that: of what stands below a lost page, nobody has read anything yet.
 //
+// # Mending
+//
+// A Mender reads damaged chunks from their files and encodes everything else by a walk like that of a backup, compared with the damaged
+// snapshot itself and its parent, which stores nothing but what is lost. A page of a directory comes back if all in it is as it was: names,
+// attributes, inodes and ctimes, contents; and since a directory's entry holds the ID of its page, all below it too. What was true
+// at the time of the backup only:
+//
+//   - Whether an entry was fresh. The time of reading is not recorded; the beginning of the backup is tried, and its end.
+//   - What --ignore-inode and --ignore-ctime took over from a parent whose pages are lost as well.
+//   - In a manifest, the attributes of the directories above the source, and the number of unstable files. Excludes are taken from the parent;
+//     all else in it stands in the commit.
+//
+// Streams are over, and of --files-from nobody keeps the list: their pages do not come back.
+//
 // Names that are listed to be saved, PATHs or lines of --files-from, and are not there are errors; a snapshot of none of
 // them is not made.
 package backup

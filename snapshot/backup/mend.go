@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -14,28 +15,47 @@ import (
 	"snapfs/store"
 )
 
-// Mender stores damaged chunks anew from the files they were read from, where these still hold the same bytes: a chunk's
-// ID proves that, whatever else has changed about the file. One goroutine's.
+// Mender stores damaged blobs anew from the source, where that still gives the same bytes: a blob's ID proves that, whatever else
+// has changed. A chunk is looked for in its file, anything else by walking the snapshot's source once more. One goroutine's.
 type Mender struct {
-	st     *store.Store
-	w      *store.Writer
-	buf    []byte
+	repo     repository
+	w        blobWriter
+	progress func(Progress) // of walks
+	buf      []byte
+	tried    map[string]bool       // path and chunk
+	lacking  map[store.ID]*lacking // by snapshot
+
+	mu     sync.Mutex // for the goroutines of a walk
 	mended map[store.ID]bool
-	tried  map[string]bool // path and chunk
 }
 
-// NewMender returns a Mender for a store that knows which of its blobs are damaged.
-func NewMender(st *store.Store) *Mender {
-	return &Mender{st: st, w: st.NewWriter(), mended: map[store.ID]bool{}, tried: map[string]bool{}}
+// NewMender returns a Mender for a store that knows which of its blobs are damaged. progress, which may be nil, is told of walks.
+func NewMender(st *store.Store, progress func(Progress)) *Mender {
+	return newMender(storeRepository{st}, progress)
+}
+
+func newMender(repo repository, progress func(Progress)) *Mender {
+	return &Mender{
+		repo: repo, w: repo.newWriter(), progress: progress,
+		tried: map[string]bool{}, lacking: map[store.ID]*lacking{}, mended: map[store.ID]bool{},
+	}
 }
 
 // Mended reports whether a blob was stored anew.
-func (m *Mender) Mended(id store.ID) bool { return m.mended[id] }
+func (m *Mender) Mended(id store.ID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.mended[id]
+}
 
-// Try looks for the content of a.Blob in the source file of a.Path. That the file is not there, or other than it was, is no
-// error.
+// Try looks for a chunk in the source file of a.Path; anything else it notes for Finish. That the file is not there, or other than
+// it was, is no error.
 func (m *Mender) Try(ctx context.Context, a snapshot.Affected) error {
-	if m.mended[a.Blob] || a.Entry == nil || a.Entry.Type != snapshot.TypeFile || a.Tree == nil {
+	if m.Mended(a.Blob) {
+		return nil
+	}
+	if a.Entry == nil || a.Entry.Type != snapshot.TypeFile {
+		m.lacks(a.Snapshot, a.Blob)
 		return nil
 	}
 	path := sourceOf(a.Tree.Manifest(), a.Path)
@@ -51,8 +71,12 @@ func (m *Mender) Try(ctx context.Context, a snapshot.Affected) error {
 		}
 		return offset < 0
 	})
-	if err != nil || offset < 0 || length > 1<<30 {
-		return ctx.Err() // a page of the list is damaged: only a backup can make it again
+	if err != nil || offset < 0 { // a page of the list, or attributes
+		m.lacks(a.Snapshot, a.Blob)
+		return ctx.Err()
+	}
+	if length > 1<<30 {
+		return nil
 	}
 	return m.chunk(ctx, path, a.Blob, offset, length)
 }
@@ -63,18 +87,30 @@ func (m *Mender) chunk(ctx context.Context, path string, id store.ID, offset, le
 		m.buf = make([]byte, length)
 	}
 	data := m.buf[:length]
-	if !readSource(path, data, offset) || m.st.BlobID(store.KindChunk, data) != id {
+	if !readSource(path, data, offset) || m.repo.BlobID(store.KindChunk, data) != id {
 		return ctx.Err()
 	}
 	if _, err := m.w.Put(ctx, store.KindChunk, data); err != nil {
 		return fmt.Errorf("storing a part of %s anew: %w", path, err)
 	}
-	m.mended[id] = true
+	m.has(id)
 	return nil
 }
 
-// Finish hands on what was found; the blobs are in the store then.
-func (m *Mender) Finish(ctx context.Context) error { return m.w.Flush(ctx) }
+func (m *Mender) has(id store.ID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mended[id] = true
+}
+
+// Finish walks the sources of the snapshots that lack more than chunks, and hands on all that was found; the blobs are in the
+// store then.
+func (m *Mender) Finish(ctx context.Context) error {
+	if err := m.walks(ctx); err != nil {
+		return err
+	}
+	return m.w.Flush(ctx)
+}
 
 // readSource fills p from a regular file, whose last component may not be a symlink.
 func readSource(path string, p []byte, offset int64) bool {

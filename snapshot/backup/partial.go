@@ -23,7 +23,7 @@ const (
 // partials commits one now and then until done is closed, and a last one when interrupted ends. It works with ctx,
 // which goes on then.
 func (r *run) partials(interrupted, ctx context.Context, done <-chan struct{}) {
-	if r.o.DryRun {
+	if r.o.DryRun || r.mending != nil {
 		select {
 		case <-interrupted.Done():
 		case <-done:

@@ -27,6 +27,7 @@ type run struct {
 	now     func() time.Time
 	hooks   hooks
 	damaged damagedBlobs
+	mending *mending // set if nothing but lost blobs is wanted of the run
 
 	fds                *descriptors
 	fs                 *fileSystems
