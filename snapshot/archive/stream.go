@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -164,10 +165,31 @@ type deviceTarget struct {
 }
 
 func newDeviceTarget(path string, character bool, o TargetOptions) (Target, error) {
+	if character && !isTape(path) {
+		return nil, fmt.Errorf("%s: %w: it is no tape drive", path, ErrTarget)
+	}
 	if o.Block == 0 && character {
 		o.Block = tapeBlock
 	}
 	return &deviceTarget{path, character, o.Block, o.Permit}, nil
+}
+
+// isTape asks a character device for the position of its tape. Others keep nothing (/dev/null), and a set written to them would count as there. One
+// that cannot be opened now, perhaps for want of a tape, says so when it is written to.
+func isTape(path string) bool {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	var status struct { // struct mtget of linux/mtio.h
+		kind, left, density, state, errors int
+		file, block                        int32
+	}
+	const read, group, number = 2 << 30, 'm' << 8, 2 // MTIOCGET
+	request := read | unsafe.Sizeof(status)<<16 | group | number
+	_, _, code := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, uintptr(unsafe.Pointer(&status)))
+	return code != unix.ENOTTY && code != unix.EINVAL
 }
 
 // Check implements Target.
