@@ -66,15 +66,21 @@ func wholeNames(list []store.Snapshot) map[string]*store.Snapshot {
 	return m
 }
 
+// isExact reports whether a reference cannot mean another snapshot at another time: a prefix of an ID, DATASET@NAME.
+func isExact(ref string) bool {
+	_, name, found := strings.Cut(ref, "@")
+	return found && isSnapshotName(name) || !found && isIDPrefix(ref)
+}
+
 func (r *resolver) exact() (*store.Snapshot, error) {
 	dataset, name, found := strings.Cut(r.ref, "@")
 	switch {
-	case found && isSnapshotName(name):
+	case !isExact(r.ref):
+		return nil, &InexactError{r.ref}
+	case found:
 		return r.at(dataset, name, time.Time{}, time.UTC)
-	case !found && isIDPrefix(r.ref):
-		return r.byID()
 	}
-	return nil, &InexactError{r.ref}
+	return r.byID()
 }
 
 // orForgotten turns an error about something that is not there into one that says that it is forgotten, if it is: the

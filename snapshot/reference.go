@@ -52,7 +52,8 @@ const mostCandidates = 5
 // Target is a resolved SNAP:PATH.
 type Target struct {
 	Listed
-	Path string // begins with "/"; "/" for the root
+	Path  string // begins with "/"; "/" for the root
+	Exact bool   // an ID or DATASET@NAME: it means no other snapshot, whatever else there is
 }
 
 // Resolve finds what SNAP or SNAP:PATH names: latest, DATASET, DATASET@TIME or a prefix of an ID, in this order.
@@ -77,7 +78,7 @@ func Resolve(ctx context.Context, st Store, ref string, now time.Time, zone *tim
 	if err != nil {
 		return nil, err
 	}
-	return &Target{Listed: l, Path: below}, nil
+	return &Target{Listed: l, Path: below, Exact: isExact(snap)}, nil
 }
 
 // SplitRef cuts SNAP:PATH. The separator is the first ":/"; when what stands before the first ":" has no "@" (a TIME
