@@ -28,7 +28,7 @@ type lostGroup struct {
 // groupsOf sorts parity volumes into groups; those whose label cannot be read in full are left out.
 func groupsOf(list []*Volume) (groups []*lostGroup) {
 	for _, v := range list {
-		if !v.Parity() {
+		if !v.Parity() || v.source == nil {
 			continue
 		}
 		p, err := ParseSetParity(v.Label.Set.Parity)
@@ -276,40 +276,49 @@ func (b *Bare) replaceLost(ctx context.Context, s *openSet) error {
 		if err := g.gather(ctx, s.volumes); err != nil {
 			return err
 		}
-		made := map[uint32]*os.File{}
-		err := g.recompute(ctx, func(c Covered) (io.WriterAt, error) {
-			f, err := snapshot.ScratchFile(b.o.Scratch)
-			if err != nil {
-				return nil, fmt.Errorf("scratch: %w", err)
-			}
-			made[c.Number] = f
-			return f, nil
-		})
-		if err != nil && !errors.Is(err, ErrTooManyLost) {
+		err := b.replaceGroup(ctx, s, g)
+		if errors.Is(err, ErrTooManyLost) {
+			b.o.Note(err.Error())
+		} else if err != nil {
 			return err
 		}
-		for _, c := range g.lost() {
-			f := made[c.Number]
-			if err != nil || s.volume(c.ID) != nil {
-				if f != nil {
-					_ = f.Close() // scratch
-				}
-				continue
-			}
-			in := &input{name: memberName(s.volumes, c), file: f, size: c.Length}
-			b.inputs = append(b.inputs, in)
-			list, findErr := findVolumes(in, b.o.Scratch)
-			if findErr != nil {
-				return findErr
-			}
-			for _, v := range list {
-				v.set = s
-				s.volumes = append(s.volumes, v)
-				b.o.Note(fmt.Sprintf("%s was made anew from the parity volumes of its set", v))
-			}
+	}
+	return nil
+}
+
+func (b *Bare) replaceGroup(ctx context.Context, s *openSet, g *lostGroup) error {
+	made := map[uint32]*os.File{}
+	defer func() {
+		for _, f := range made { // of which nobody has use
+			_ = f.Close()
 		}
+	}()
+	err := g.recompute(ctx, func(c Covered) (io.WriterAt, error) {
+		f, err := snapshot.ScratchFile(b.o.Scratch)
 		if err != nil {
-			b.o.Note(err.Error())
+			return nil, fmt.Errorf("scratch: %w", err)
+		}
+		made[c.Number] = f
+		return f, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, c := range g.lost() {
+		if s.volume(c.ID) != nil {
+			continue
+		}
+		in := &input{name: memberName(s.volumes, c), file: made[c.Number], size: c.Length}
+		delete(made, c.Number)
+		b.inputs = append(b.inputs, in)
+		list, err := findVolumes(in, b.o.Scratch)
+		if err != nil {
+			return err
+		}
+		for _, v := range list {
+			v.set = s
+			s.volumes = append(s.volumes, v)
+			b.o.Note(fmt.Sprintf("%s was made anew from the parity volumes of its set", v))
 		}
 	}
 	return nil
