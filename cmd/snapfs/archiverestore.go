@@ -29,8 +29,9 @@ Needs nothing but the volumes and a password or key of the set. VOLUME is a file
 FIFO, or - for standard input, through which volumes come one after another: the set with the snapshot first, then
 its parents, newest first, as 'snapfs archive explain' prints them. Content goes to its places as it comes, and damage
 is healed by parity in passing; a scratch directory takes metadata, the list of open places and at most 96 MiB of what
-came last. With --scratch DIR a wrong order will do as well if all that comes fits in there. Other options are those of
-'snapfs restore'.`,
+came last. With --scratch DIR a wrong order will do as well if all that comes fits in there. An ID or DATASET@NAME means
+one snapshot; for other names the pipe is read to its end: a newer snapshot behind an older one is an error, or with
+--scratch sorted out before anything is written. Other options are those of 'snapfs restore'.`,
 			"snapfs archive restore home --from /mnt/usb/archive --to /srv/home",
 			"snapfs archive restore etc@2026-11-22:/ssh --from a.snapfs --from b.snapfs --to /etc/ssh",
 			"ssh tapes cat inc.snapfs full.snapfs | snapfs archive restore latest --from - --to /srv"),

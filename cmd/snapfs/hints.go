@@ -157,6 +157,13 @@ func typedHints(err error) []string {
 	if errors.As(err, &remains) {
 		return remains.hints()
 	}
+	var newer *archive.NewerError
+	if errors.As(err, &newer) && newer.Newer == "" {
+		return []string{"name the snapshot by its ID if that is the right one; 'snapfs archive verify' tells more of the damage"}
+	}
+	if newer != nil {
+		return []string{"what was written is of the older snapshot, and stays; run it again with the newest set first, or with --scratch DIR that has room for all of it"}
+	}
 	if as[*archive.ParentError](err) {
 		return []string{"give these volumes with --from as well, or send them through the pipe behind the others; --incomplete restores what there is"}
 	}

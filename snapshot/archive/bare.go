@@ -30,7 +30,7 @@ type OpenOptions struct {
 	// Scratch is a directory for what comes through pipes and for healed bytes; "": the system's for temporary files.
 	Scratch string
 	// KeepAll keeps what comes through pipes in Scratch, as long as there is room, until it is certain that the order is right; if it is wrong or
-	// metadata are damaged, all of it.
+	// metadata are damaged, what Resolve found is not Exact, or the set has parity volumes, all of it.
 	KeepAll bool
 	Cache   int64             // bytes of decoded frames; 0: 32 MiB
 	Note    func(note string) // what people should know
@@ -52,7 +52,6 @@ type Bare struct {
 	pipes   *pipeReader
 	healing []*healingPipe
 
-	copies  []*rawCopy
 	damaged bool // something that came through a pipe was
 
 	mu      sync.Mutex
@@ -76,7 +75,7 @@ func Open(ctx context.Context, args []string, o OpenOptions) (b *Bare, err error
 		return b, err
 	}
 	err = b.readAll(ctx)
-	if b.everythingKept() && (errors.Is(err, ErrOrder) || b.damaged) {
+	if b.everythingKept() && (errors.Is(err, ErrOrder) || b.damaged || err == nil && b.wantsAll()) {
 		return b.openKept(ctx, err)
 	}
 	return b, err
@@ -86,11 +85,14 @@ func Open(ctx context.Context, args []string, o OpenOptions) (b *Bare, err error
 func (b *Bare) readAll(ctx context.Context) error {
 	if b.o.All && b.hasPipes() {
 		b.o.KeepAll = true
-		list, ok := b.readRest()
-		if !ok {
-			return errors.New("no room in scratch for all that comes through the pipe")
+		list, err := b.keepRest(ctx, 0)
+		if err != nil && ctx.Err() == nil {
+			return fmt.Errorf("scratch cannot hold all that comes through the pipe, %s are enough: %w", mebibytes(b.enoughScratch(ctx)), err)
 		}
-		b.inputs, b.copies = list, nil
+		if err != nil {
+			return err
+		}
+		b.inputs = list
 	}
 	if err := b.openFiles(ctx); err != nil {
 		return err
@@ -102,20 +104,6 @@ func (b *Bare) readAll(ctx context.Context) error {
 		return ErrNoVolume
 	}
 	return b.checkChain(ctx)
-}
-
-// openKept opens anew, with copies of what came through pipes; if there is no room for them, failed stands.
-func (b *Bare) openKept(ctx context.Context, failed error) (*Bare, error) {
-	list, ok := b.readRest()
-	if !ok {
-		return b, failed
-	}
-	again := &Bare{o: b.o, keys: b.keys, inputs: list}
-	b.inputs, b.copies = nil, nil
-	if err := b.Close(); err != nil {
-		return again, err
-	}
-	return again, again.readAll(ctx)
 }
 
 // openFiles reads what can be read anywhere.
@@ -264,11 +252,23 @@ func (b *Bare) hasPipes() bool {
 
 // resolve finds the wanted snapshot among those that are known now, and the sets it needs.
 func (b *Bare) resolve(ctx context.Context) error {
-	b.state = nil
-	target, err := b.o.Resolve(ctx, b)
-	if err != nil {
-		return err
+	target, err := b.find(ctx)
+	if err == nil {
+		b.want(target)
 	}
+	return err
+}
+
+// find is what is wanted of the snapshots that are known now.
+func (b *Bare) find(ctx context.Context) (*snapshot.Target, error) {
+	b.mu.Lock()
+	b.state = nil
+	b.mu.Unlock()
+	return b.o.Resolve(ctx, b)
+}
+
+// want notes the wanted snapshot, and the sets it needs.
+func (b *Bare) want(target *snapshot.Target) {
 	b.target = target
 	s := b.best(target.ID)
 	b.chain = map[[16]byte]bool{s.id: true}
@@ -277,7 +277,6 @@ func (b *Bare) resolve(ctx context.Context) error {
 			b.chain[c.ID] = true
 		}
 	}
-	return nil
 }
 
 // best is the set to read a snapshot from: one whose chain is here, of those the newest.
@@ -515,11 +514,6 @@ func (b *Bare) Close() error {
 	}
 	for _, h := range b.healing {
 		errs = append(errs, h.close())
-	}
-	for _, c := range b.copies {
-		if c.file != nil {
-			errs = append(errs, c.file.Close())
-		}
 	}
 	closeInputs(b.inputs)
 	return errors.Join(errs...)

@@ -39,6 +39,20 @@ func (e *ParentError) Error() string {
 	return fmt.Sprintf("set %s needs volumes that were not given: %s", e.Set, strings.Join(list, "; "))
 }
 
+// NewerError: a name means, or may mean, a newer snapshot than the one whose content has been handed out: what holds it came through a pipe behind.
+type NewerError struct {
+	From  string // "set NAME", or a volume
+	Newer string // DATASET@NAME; "": what came is damaged, nobody can tell
+	Taken string // likewise, of what was handed out
+}
+
+func (e *NewerError) Error() string {
+	if e.Newer == "" {
+		return fmt.Sprintf("%s came behind what holds %s, and is damaged: it cannot be told whether a newer snapshot is in it", e.From, e.Taken)
+	}
+	return fmt.Sprintf("wrong order of volumes: %s came last and holds %s, which is newer than %s", e.From, e.Newer, e.Taken)
+}
+
 // String names the set, and where its volumes are.
 func (c *ChainSet) String() string {
 	name := c.Name

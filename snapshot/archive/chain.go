@@ -58,20 +58,31 @@ func (b *Bare) noteAllMissing(s *openSet) {
 
 // noteMissing tells which volumes of a set are not here.
 func (b *Bare) noteMissing(t, wanted *openSet) {
-	for _, n := range t.missing(wanted.head) {
+	missing := t.missing(wanted.head)
+	for _, n := range missing {
 		b.o.Note(fmt.Sprintf("volume %d of set %s is missing", n, t.name()))
+	}
+	if len(missing) > 0 && slices.ContainsFunc(t.volumes, func(v *Volume) bool { return v.Parity() && v.source == nil }) {
+		b.o.Note(fmt.Sprintf("the parity volumes of set %s replace lost ones where they can be read anywhere: in files, or in scratch that holds all that comes", t.name()))
 	}
 }
 
 // missing lists the numbers of a set's volumes that are not here. Behind the last that is here some may be missing unnoticed, unless
-// child, a set that builds on this one, says how many there are.
+// a parity volume names them or child, a set that builds on this one, says how many there are.
 func (s *openSet) missing(child *Head) (list []uint32) {
 	last := uint32(0)
 	here := map[uint32]bool{}
 	for _, v := range s.volumes {
-		if v.Label != nil && !v.Parity() {
+		if v.Label == nil {
+			continue
+		}
+		if !v.Parity() {
 			here[v.Label.Set.Sequence] = true
 			last = max(last, v.Label.Set.Sequence)
+		} else if p, err := ParseSetParity(v.Label.Set.Parity); err == nil {
+			for _, c := range p.Covered {
+				last = max(last, c.Number)
+			}
 		}
 	}
 	if s.end != nil {

@@ -101,10 +101,18 @@
 // comes is copied there as well, as long as there is room, until it is certain that the order is right: if it is wrong, or metadata are damaged, the
 // rest is copied too and all of it read from there. Without it wrong order is an error before anything is written.
 //
+// An ID or DATASET@NAME (snapshot.Target.Exact) is one snapshot, whatever else comes. What a name or a time means is known only at the end of the
+// last pipe: a set behind may hold a newer one. Nothing at the start tells that it will not come. So for a name pipes are read on to their ends, tapes
+// as well, and where the head of a set changes what the name means, Pass ends with NewerError: what was restored by then is the older one, and
+// stays. The same if nobody can tell, because all heads of a set that was written later are damaged. With KeepAll everything is copied before
+// anything is handed out, and read from there; if that does not fit, the copy is given out again and the pipe goes on behind it, while 192 MiB of
+// scratch, but at most half, stay free for the rest. Likewise if the set has parity volumes, which may have to replace what does not come.
+// Sets that are not needed may come behind those that are.
+//
 // Damage in a pipe is healed in passing. The last 96 MiB, but at most a quarter of the room in scratch, are kept in a ring there. What is
 // whole goes on at once; behind damage everything is held until the parity that covers it has come, healed in the ring (volume.RepairPart)
 // and goes on, or until the ring is full, and then as it came: that takes away the files whose frames it touched, and no others. What is
-// healed takes as much room again at most, if bytes were lost or inserted. Parity volumes heal nothing in a pipe.
+// healed takes as much room again at most, if bytes were lost or inserted. Parity volumes heal nothing in passing.
 //
 // A file may hold several volumes; a device may hold what was there before behind the last one. The same volume twice is told once and passed over. A
 // volume of another store is refused; one of a set that is not needed is refused if it was named, and passed over in a directory.

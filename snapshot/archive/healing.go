@@ -6,8 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
-
-	"golang.org/x/sys/unix"
+	"sync/atomic"
 
 	"snapfs/snapshot"
 	"snapfs/store/volume"
@@ -38,6 +37,8 @@ type healingPipe struct {
 	ended  error
 	failed bool   // it can be kept no longer: the rest goes on unseen
 	tail   []byte // what was read when that happened
+
+	short atomic.Bool // damage went on that more room might have healed
 }
 
 const (
@@ -50,32 +51,20 @@ const (
 // errNotKept ends the parsing when a pipe can be kept no longer.
 var errNotKept = errors.New("no room to keep what comes")
 
-// newHealingPipe returns in itself where scratch has no room.
-func (b *Bare) newHealingPipe(in io.Reader) io.Reader {
-	size := keptSize(b.o.Scratch)
+// newHealingPipe returns nil where scratch has no room.
+func (b *Bare) newHealingPipe(in io.Reader) *healingPipe {
+	size := min(keptMost, freeIn(b.o.Scratch)/keptShare)
 	if size < keptLeast {
-		return in
+		return nil
 	}
 	f, err := snapshot.ScratchFile(b.o.Scratch)
 	if err != nil {
-		return in
+		return nil
 	}
 	h := &healingPipe{in: in, dir: b.o.Scratch, note: b.o.Note, last: ring{file: f, size: size}}
 	h.parser = volume.NewStream(keptBy{h})
 	b.healing = append(b.healing, h)
 	return h
-}
-
-// keptSize is how much of a pipe is kept.
-func keptSize(dir string) int64 {
-	if dir == "" {
-		dir = os.TempDir()
-	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0
-	}
-	return min(keptMost, int64(st.Bavail)*st.Bsize/keptShare)
 }
 
 func (h *healingPipe) close() error { return errors.Join(h.closeHealed(), h.last.file.Close()) }
@@ -130,6 +119,7 @@ func (k keptBy) Read(b []byte) (int, error) {
 	room := h.last.size - (h.last.end - h.out)
 	if room <= 0 {
 		h.failed = true
+		h.noteShort(nil)
 		return 0, errNotKept
 	}
 	n, err := h.in.Read(b[:min(int64(len(b)), room)])
@@ -138,6 +128,7 @@ func (k keptBy) Read(b []byte) (int, error) {
 	}
 	if h.last.write(b[:n]) != nil {
 		h.failed, h.tail = true, slices.Clone(b[:n])
+		h.short.Store(true)
 		return 0, errNotKept
 	}
 	return n, err
@@ -225,7 +216,7 @@ func (h *healingPipe) heal(end int64, last, over bool) {
 	start := h.start()
 	if start < 0 || h.volume.IsZero() || end <= start {
 		if last {
-			h.ok, h.holding = end, false
+			h.giveUp(end, nil)
 		}
 		return
 	}
@@ -236,11 +227,28 @@ func (h *healingPipe) heal(end int64, last, over bool) {
 	if err != nil || !report.Whole && (!last || len(report.Healed) == 0) {
 		_ = o.Close() // it was scratch
 		if last {
-			h.ok, h.holding = end, false // as it came: who reads it will say what is damaged
+			h.giveUp(end, err)
 		}
 		return
 	}
+	if !report.Whole {
+		h.noteShort(err)
+	}
 	h.letGo(o, report, end, over)
+}
+
+// giveUp lets what is held go on as it came: who reads it will say what is damaged.
+func (h *healingPipe) giveUp(end int64, err error) {
+	h.noteShort(err)
+	h.ok, h.holding = end, false
+}
+
+// noteShort notes whether more room might have healed what goes on damaged: if scratch was full, or if a part of the volume was kept no longer and
+// the ring is not as long as any parity wants it.
+func (h *healingPipe) noteShort(err error) {
+	if err != nil && EndOfMedium(err) || h.last.size < keptMost && h.last.start() > h.begins {
+		h.short.Store(true)
+	}
 }
 
 // letGo hands on what was healed.

@@ -151,7 +151,7 @@ func TestHealingPipeWithoutScratch(t *testing.T) {
 	w := newWorld(t)
 	b := &Bare{o: OpenOptions{Scratch: filepath.Join(t.TempDir(), "missing"), Note: func(string) {}}}
 	in := &pieces{data: []byte("x")}
-	if got := b.newHealingPipe(in); got != io.Reader(in) {
+	if got := (&pipeReader{b: b}).open(in); got != io.Reader(in) {
 		t.Errorf("%T", got)
 	}
 	_, sets := chained(t, w, 700_000)

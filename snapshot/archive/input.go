@@ -20,6 +20,7 @@ type input struct {
 	tape  bool      // a character device
 	size  int64     // of what can be read anywhere
 	rest  bool      // behind the volume may lie what a device held before
+	kept  *rawCopy  // of a pipe; or nil
 }
 
 // openInputs opens what the arguments name. A pipe is opened only when it is its turn: opening a FIFO waits for its writer.
@@ -156,6 +157,9 @@ func closeInputs(list []*input) {
 		}
 		if p, ok := in.pipe.(*lazyPipe); ok {
 			_ = p.close()
+		}
+		if in.kept != nil {
+			in.kept.drop()
 		}
 	}
 }

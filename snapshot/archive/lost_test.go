@@ -1,11 +1,17 @@
 package archive
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
+	"snapfs/snapshot"
 	"snapfs/store/volume"
 )
 
@@ -42,5 +48,88 @@ func TestLost(t *testing.T) {
 		if level == LevelFull && len(carried)+len(res.Lost) != len(s.chunks(id)) {
 			t.Errorf("%d chunks carried, %d lost of %d", len(carried), len(res.Lost), len(s.chunks(id)))
 		}
+	}
+}
+
+// lateCancel is a context that is cancelled at the n-th time anybody asks.
+type lateCancel struct {
+	context.Context
+	n *int
+}
+
+func (c lateCancel) Err() error {
+	if *c.n--; *c.n < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// withParityVolumes writes a set of several volumes and a parity volume; what is wanted is its snapshot, by ID.
+func withParityVolumes(t *testing.T) (dir string, o OpenOptions) {
+	s, dir := newSource(t), t.TempDir()
+	id := s.take(randomFiles(rand.New(rand.NewPCG(9, 9)), 25))
+	c := s.options(dir, id)
+	c.Level, c.VolumeSize, c.ParityVolumes, c.ParityDir = LevelFull, 1<<20, 1, t.TempDir()
+	_, err := Create(t.Context(), s.st, c)
+	must(t, err)
+	return dir, OpenOptions{Unlock: unlockTest, Resolve: func(ctx context.Context, st snapshot.Store) (*snapshot.Target, error) {
+		return snapshot.Resolve(ctx, st, id.String(), time.Now(), time.UTC)
+	}}
+}
+
+// TestNoDescriptorsLeft: a volume is lost, and the work is given up at the n-th step.
+func TestNoDescriptorsLeft(t *testing.T) {
+	dir, o := withParityVolumes(t)
+	lost, err := filepath.Glob(filepath.Join(dir, "*-0002"+Suffix))
+	must(t, err)
+	must(t, os.Remove(lost[0]))
+	for n := 0; ; n++ {
+		before := descriptors(t)
+		left := n
+		b, err := Open(lateCancel{t.Context(), &left}, []string{dir}, o)
+		if err == nil {
+			must(t, b.Close())
+		} else if !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		if after := descriptors(t); after != before {
+			t.Fatalf("step %d: %d descriptors are left", n, after-before)
+		}
+		if err == nil {
+			return
+		}
+	}
+}
+
+func descriptors(t *testing.T) int {
+	list, err := os.ReadDir("/proc/self/fd")
+	must(t, err)
+	return len(list)
+}
+
+// TestLostInPipe: parity volumes replace a lost volume where all that comes is kept, and where it is not, a note says so.
+func TestLostInPipe(t *testing.T) {
+	dir, o := withParityVolumes(t)
+	paths, err := filepath.Glob(filepath.Join(dir, "*"+Suffix))
+	must(t, err)
+	for _, keep := range []bool{false, true} {
+		var all []byte
+		for _, path := range paths {
+			if data, err := os.ReadFile(path); err == nil && !strings.Contains(path, "-0002") {
+				all = append(all, data...)
+			}
+		}
+		notes := ""
+		o.KeepAll, o.Scratch, o.Stdin, o.Note = keep, t.TempDir(), bytes.NewReader(all), func(note string) { notes += note + "\n" }
+		b, err := Open(t.Context(), []string{"-"}, o)
+		must(t, err)
+		if !keep {
+			must(t, (&passed{Bare: b}).all(t.Context()))
+		}
+		want := map[bool]string{false: "where they can be read anywhere", true: "was made anew from the parity volumes"}[keep]
+		if !strings.Contains(notes, want) || b.Passes() {
+			t.Errorf("kept %v: %s", keep, notes)
+		}
+		must(t, b.Close())
 	}
 }

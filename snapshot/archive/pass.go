@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"runtime"
@@ -18,10 +19,11 @@ func (b *Bare) Passes() bool { return b.pipes != nil && b.pipes.known && !b.pipe
 
 // Pass reads the pipes to their end and gives the chunks for which wanted returns true to take, from several goroutines; data is valid during
 // the call. Those that come several times, or in several volumes, are offered as often. When enough returns true nothing more is given. Once only.
-// Errors: those of Open about volumes; take's; *ParentError if sets did not come that would have been needed.
+// Errors: those of Open about volumes; take's; *ParentError if sets did not come that would have been needed; *NewerError if a name was wanted and
+// means something else with what came behind.
 func (b *Bare) Pass(ctx context.Context, wanted func(store.ID) bool, take func(store.ID, []byte) error, enough func() bool) error {
 	p := b.pipes
-	p.passed = true
+	p.passed, p.enough = true, enough
 	g, within := errgroup.WithContext(ctx)
 	frames := make(chan sealedFrame, runtime.GOMAXPROCS(0))
 	for range runtime.GOMAXPROCS(0) {
@@ -38,28 +40,27 @@ func (b *Bare) Pass(ctx context.Context, wanted func(store.ID) bool, take func(s
 	var failed error
 	g.Go(func() error {
 		defer close(frames)
-		failed = p.pass(within, frames, enough)
+		failed = p.pass(within, frames)
 		return nil
 	})
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	if enough() { // whatever came behind the last chunk
-		return p.endInput(ctx)
+	if enough() && (failed == nil || b.target.Exact) { // whatever came behind the last chunk
+		return cmp.Or(p.endInput(ctx), p.untold())
 	}
-	if failed != nil {
-		return failed
+	if err := cmp.Or(failed, p.refused); err != nil {
+		return err
 	}
-	best := b.best(b.target.ID)
-	if absent := b.absent(best); len(absent) > 0 && !b.o.Incomplete {
-		return &ParentError{Set: best.name(), Missing: absent}
+	if absent := b.absent(p.from); len(absent) > 0 && !b.o.Incomplete {
+		return &ParentError{Set: p.from.name(), Missing: absent}
 	}
-	b.noteAllMissing(best)
-	return nil
+	b.noteAllMissing(p.from)
+	return p.untold()
 }
 
-// pass hands frames out until enough have come.
-func (p *pipeReader) pass(ctx context.Context, frames chan<- sealedFrame, enough func() bool) error {
+// pass hands frames out until enough have come; if a name is wanted it looks also at what comes behind.
+func (p *pipeReader) pass(ctx context.Context, frames chan<- sealedFrame) error {
 	p.deliver = func(f sealedFrame) error {
 		select {
 		case frames <- f:
@@ -68,12 +69,12 @@ func (p *pipeReader) pass(ctx context.Context, frames chan<- sealedFrame, enough
 			return ctx.Err()
 		}
 	}
-	if p.first != nil && !enough() {
+	if p.first != nil && !p.enough() {
 		if err := p.deliver(*p.first); err != nil {
 			return err
 		}
 	}
-	for !enough() {
+	for p.readsOn() || !p.enough() {
 		if err := p.next(ctx); err == io.EOF {
 			return nil
 		} else if err != nil {

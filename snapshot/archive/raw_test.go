@@ -20,9 +20,18 @@ func TestRestOfPipes(t *testing.T) {
 		}
 		_, _ = io.CopyN(io.Discard, b.copying(b.inputs[0]), 3)
 		b.pipes.known = true
-		list, ok := b.readRest()
-		if ok != c.ok || ok && len(list) != 2 {
-			t.Errorf("%s: %d inputs, %v", c.dir, len(list), ok)
+		list, err := b.keepRest(t.Context(), 0)
+		if (err == nil) != c.ok || c.ok && len(list) != 2 {
+			t.Errorf("%s: %d inputs, %v", c.dir, len(list), err)
+		}
+		for _, in := range b.inputs {
+			if c.ok {
+				break
+			}
+			got, err := io.ReadAll(b.copying(in)) // goes on where it was
+			if err != nil || !strings.HasSuffix(in.name, string(got)) || len(got) < len(in.name)-3 {
+				t.Errorf("of %q there is %q: %v", in.name, got, err)
+			}
 		}
 		for _, in := range list {
 			got := make([]byte, in.size)

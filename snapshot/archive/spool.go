@@ -64,16 +64,22 @@ type pipeReader struct {
 	seen   map[volume.ID]string // where each volume was first met
 	known  bool                 // what the snapshot needs is here, but for chunks
 	copied []byte
+	from   *openSet     // the set that the snapshot is read from
 	first  *sealedFrame // of chunks, if it came before that was known
 	passed bool
 
 	in     *input
 	volume *Volume // nil: of what comes now nothing can be used
 
-	mu      sync.Mutex
-	lost    int64 // bytes that belonged to nothing, and frames that were damaged or missing
-	frames  int64
 	deliver func(sealedFrame) error // chunks go there; nil: they are not wanted yet
+	enough  func() bool             // no more of them
+	refused error                   // of a volume that is not needed
+	strays  []*Volume               // without a label
+
+	mu      sync.Mutex
+	healing *healingPipe // what is read; nil: scratch has no room for it
+	lost    int64        // bytes that belonged to nothing, and frames that were damaged or missing
+	frames  int64
 }
 
 // sealedFrame is a frame as it came.
@@ -107,7 +113,7 @@ func (p *pipeReader) next(ctx context.Context) error {
 			return io.EOF
 		}
 		p.in, p.todo, p.volume = p.todo[0], p.todo[1:], nil
-		p.stream = volume.NewStream(p.b.newHealingPipe(p.b.copying(p.in)))
+		p.stream = volume.NewStream(p.open(p.b.copying(p.in)))
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -124,6 +130,17 @@ func (p *pipeReader) next(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", p.in.name, err)
 	}
 	return nil
+}
+
+// open gives a pipe in which damage is healed, if scratch has room for that.
+func (p *pipeReader) open(in io.Reader) io.Reader {
+	h := p.b.newHealingPipe(in)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.healing = h; h == nil {
+		return in
+	}
+	return h
 }
 
 // endInput looks at nothing more of the present pipe.
@@ -188,7 +205,11 @@ func (p *pipeReader) damage(v *Volume, bytes, frames int64) {
 		} else { // only who reads the pipe, and may look at it, has no volume
 			name = p.in.name
 		}
-		p.b.o.Note(name + " is damaged, beyond what its parity restores in passing")
+		if p.healing == nil || p.healing.short.Load() {
+			p.b.o.Note(fmt.Sprintf("%s is damaged, and scratch has too little room to heal it in passing: %s are enough", name, mebibytes(keptMost*keptShare)))
+		} else {
+			p.b.o.Note(name + " is damaged, beyond what its parity restores in passing")
+		}
 	}
 	p.b.damaged = true
 	p.lost += bytes
@@ -211,6 +232,7 @@ func (p *pipeReader) begin(ctx context.Context, it volume.StreamItem) error {
 			}
 		}
 		p.volume = v // its set is that whose key opens its frames
+		p.strays = append(p.strays, v)
 		return nil
 	}
 	if where, twice := p.seen[v.ID]; twice {
@@ -224,8 +246,8 @@ func (p *pipeReader) begin(ctx context.Context, it volume.StreamItem) error {
 	if v.set == nil || v.Parity() {
 		return nil
 	}
-	if p.b.chain != nil && !p.b.chain[v.set.id] {
-		return fmt.Errorf("%s: %w: it holds nothing of %s", v, ErrOtherSet, p.b.target.Listed.Ref())
+	if p.b.stranger(v) && p.b.target.Exact {
+		return p.unneeded(v)
 	}
 	p.b.number(v)
 	p.volume = v
@@ -238,11 +260,17 @@ func (p *pipeReader) frame(ctx context.Context, it volume.StreamItem) error {
 	if v == nil || v.ID != it.Volume || it.Header.Kind != volume.FrameBlobs && it.Header.Kind != volume.FrameSet {
 		return nil
 	}
+	if it.Header.Kind == volume.FrameBlobs && p.b.stranger(v) {
+		return p.unneeded(v)
+	}
 	if p.deliver != nil && it.Header.Kind == volume.FrameBlobs && (v.set != nil || p.adopts(v, it.Stored)) {
+		if p.enough() {
+			return nil
+		}
 		return p.deliver(sealed(v, it.Stored))
 	}
 	p.copied = append(p.copied[:0], it.Stored...)
-	plain, ok := p.open(v, it.Stored)
+	plain, ok := p.unseal(v, it.Stored)
 	if !ok {
 		p.damage(v, int64(it.Header.Length), 1)
 		return nil
@@ -259,12 +287,12 @@ func (p *pipeReader) frame(ctx context.Context, it volume.StreamItem) error {
 
 // adopts finds the set of a volume without a label.
 func (p *pipeReader) adopts(v *Volume, stored []byte) bool {
-	_, ok := p.open(v, slices.Clone(stored))
+	_, ok := p.unseal(v, slices.Clone(stored))
 	return ok
 }
 
-// open opens a frame with the key of its volume's set; a volume without a label gets the set whose key fits.
-func (p *pipeReader) open(v *Volume, stored []byte) (plain []byte, ok bool) {
+// unseal opens a frame with the key of its volume's set; a volume without a label gets the set whose key fits.
+func (p *pipeReader) unseal(v *Volume, stored []byte) (plain []byte, ok bool) {
 	sets := []*openSet{v.set}
 	if v.set == nil {
 		sets = p.b.sets
@@ -293,34 +321,24 @@ func (p *pipeReader) open(v *Volume, stored []byte) (plain []byte, ok bool) {
 
 // record takes a record of a set.
 func (p *pipeReader) record(ctx context.Context, s *openSet, plain []byte) error {
+	again := s.head != nil
 	s.take(plain)
 	b := p.b
 	switch TypeOf(plain) {
 	case RecordHead:
-		if b.o.Resolve == nil || b.target != nil {
+		if b.o.Resolve == nil || b.target != nil && again {
 			return nil
 		}
-		if err := b.resolve(ctx); err != nil {
-			return p.wrongOrder(s, err)
-		}
+		return p.head(ctx, s)
 	case RecordMetadata:
 		if b.o.Resolve == nil {
 			return errEnough
 		}
-		if b.target != nil && b.chain[s.id] && b.best(b.target.ID) == s {
+		if !p.known && b.target != nil && b.chain[s.id] && b.best(b.target.ID) == s {
 			return p.knowAll(ctx)
 		}
 	}
 	return nil
-}
-
-// wrongOrder says that a set came first that does not hold the snapshot.
-func (p *pipeReader) wrongOrder(s *openSet, err error) error {
-	var unknown *snapshot.UnknownError
-	if !errors.As(err, &unknown) {
-		return err
-	}
-	return fmt.Errorf("%w: set %s comes first and does not hold %s", ErrOrder, s.name(), unknown.Ref)
 }
 
 // blobs keeps a frame of metadata. The first one of chunks ends the planning.
@@ -352,43 +370,8 @@ func (p *pipeReader) blobs(ctx context.Context, v *Volume, blobs []volume.Blob) 
 	return nil
 }
 
-// knowNow is for chunks that come although nothing said that the metadata is complete.
-func (p *pipeReader) knowNow(ctx context.Context, s *openSet) error {
-	b := p.b
-	if b.target == nil && s.head == nil { // its snapshots are those whose manifests came
-		if err := b.resolve(ctx); err != nil {
-			return fmt.Errorf("the head of set %s is damaged: %w", s.name(), err)
-		}
-	}
-	if b.target == nil || !p.metadataHere(s) {
-		return fmt.Errorf("%w: %s comes before the volumes that say what is wanted", ErrOrder, p.volume)
-	}
-	return p.knowAll(ctx)
-}
-
-// metadataHere reports whether all metadata of the wanted snapshot has come, now that chunks of set s do. Where the record that says so was
-// lost, all volumes up to the present one must have been here.
-func (p *pipeReader) metadataHere(s *openSet) bool {
-	best := p.b.best(p.b.target.ID)
-	if best.done || slices.ContainsFunc(best.volumes, func(v *Volume) bool { return v.source != nil }) {
-		return true
-	}
-	if best != s {
-		return false
-	}
-	if p.volume.Label == nil {
-		return true // nobody can tell
-	}
-	for n := uint32(1); n < p.volume.Label.Set.Sequence; n++ {
-		if !slices.ContainsFunc(s.volumes, func(v *Volume) bool { return v.Label != nil && v.Label.Set.Sequence == n }) {
-			return false
-		}
-	}
-	return true
-}
-
 // knowAll notes that all is here that says what the snapshot needs. What was copied until then, in case that the order were wrong, is given up,
-// unless damage wants it.
+// unless damage wants it, or what is still to come does.
 func (p *pipeReader) knowAll(ctx context.Context) error {
 	b := p.b
 	if b.target == nil {
@@ -396,8 +379,8 @@ func (p *pipeReader) knowAll(ctx context.Context) error {
 			return err
 		}
 	}
-	p.known = true
-	if !b.damaged {
+	p.known, p.from = true, b.best(b.target.ID)
+	if !b.damaged && !b.wantsAll() {
 		b.dropCopies()
 	}
 	return nil
