@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,16 +90,19 @@ func (p *program) runSnapshots(ctx context.Context, f snapshot.Filter) error {
 		if err != nil {
 			return err
 		}
+		state, err := st.State(ctx)
+		if err == nil {
+			err = p.sayVolumes(ctx, st, state)
+		}
+		if err != nil {
+			return err
+		}
 		if p.global.json {
 			objects := []snapshotObject{}
 			for _, l := range list {
 				objects = append(objects, newSnapshotObject(l))
 			}
 			return p.out.object(objects)
-		}
-		state, err := st.State(ctx)
-		if err != nil {
-			return err
 		}
 		if len(list) == 0 && f.Forgotten && !p.global.quiet {
 			p.say("no forgotten snapshots")
@@ -108,6 +112,39 @@ func (p *program) runSnapshots(ctx context.Context, f snapshot.Filter) error {
 		p.sayRefused(state)
 		return p.printSnapshots(state, list)
 	})
+}
+
+// sayVolumes tells of volumes that are missing or cut short. A commit names the volumes that were written meanwhile, and only by these a
+// snapshot is marked: what it needs of others, only a walk through all of it shows.
+func (p *program) sayVolumes(ctx context.Context, st *store.Store, state *store.State) error {
+	if p.global.quiet {
+		return nil
+	}
+	volumes, err := st.Volumes(ctx)
+	if err != nil {
+		return err
+	}
+	var list []string
+	for _, v := range volumes {
+		if v.Missing {
+			list = append(list, fmt.Sprintf("volume %s is missing", v.ID))
+		}
+	}
+	for _, s := range state.Snapshots {
+		if s.Damaged != "" && !slices.Contains(list, s.Damaged) {
+			list = append(list, s.Damaged)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	more := ""
+	if n := int64(len(list)) - 1; n > 0 {
+		more = ", " + count(n, "other is", "others are") + " missing or cut short"
+	}
+	p.say("%s%s: marked are the snapshots taken while it was written", list[0], more)
+	p.say("hint: 'snapfs verify' names all snapshots that need it")
+	return nil
 }
 
 func (p *program) printSnapshots(state *store.State, list []snapshot.Listed) error {

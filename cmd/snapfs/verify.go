@@ -97,6 +97,7 @@ type verifyReport struct {
 	findings []store.Finding
 	blobs    map[store.ID]*hitBlob // that cannot be had
 	paths    int                   // different ones
+	hit      []store.Snapshot      // that need such blobs, in the order of their commits
 	files    bool                  // without a key
 	repair   bool
 	source   bool // from source files, too
@@ -191,6 +192,9 @@ func (v *verifyReport) findPaths(ctx context.Context, st *store.Store) error {
 		if b := v.blobs[a.Blob]; b != nil { // else it was not known to be damaged when this began
 			b.add(a)
 			all[a.Path] = true
+			if n := len(v.hit); n == 0 || v.hit[n-1].ID != a.Snapshot.ID {
+				v.hit = append(v.hit, *a.Snapshot)
+			}
 		}
 		return nil
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"strings"
 
 	"snapfs/store"
 )
@@ -39,21 +40,15 @@ func (e *remainsError) hints() (list []string) {
 	if v.files {
 		return []string{"'snapfs verify' with a key tells which files and snapshots are hit, 'snapfs verify --repair' mends what can be mended"}
 	}
-	switch volumes := v.left(store.ProblemMissing, store.ProblemForeign); {
-	case v.stored && !v.lost() && (volumes || v.damaged()):
+	if v.stored && !v.lost() && (v.left(store.ProblemMissing, store.ProblemForeign) || v.damaged()) {
 		list = append(list, "nothing that was saved is lost any more: another 'snapfs verify --repair' drops or replaces the volumes that are not whole")
-	default:
-		if text := v.damageHint(); text != "" {
-			list = append(list, text)
-		}
-		if volumes {
-			list = append(list, v.volumeHint())
-		}
+	} else {
+		list = append(list, v.damageHints()...)
 	}
 	if v.left(store.ProblemFacts) {
 		list = append(list, v.factsHint())
 	}
-	if misnamed := v.left(store.ProblemForeign) && !v.repair; !misnamed && v.left(store.ProblemCutOff) {
+	if !v.misnamed() && v.left(store.ProblemCutOff) {
 		list = append(list, "if the volumes were put back from an older copy on purpose, 'snapfs rebuild' goes on from there; if not, put the newer ones back")
 	}
 	if v.left(store.ProblemHead) {
@@ -65,23 +60,62 @@ func (e *remainsError) hints() (list []string) {
 	return list
 }
 
-// damageHint is about bytes that are not what was written, and what needs them.
-func (v *verifyReport) damageHint() string {
-	damaged := v.damaged()
-	const backup = "the next backup stores anew what the source still has"
+// damageHints are about volumes and bytes that are not what was written, and what needs them.
+func (v *verifyReport) damageHints() (list []string) {
+	mendable := v.damaged() && !v.repair
 	switch {
-	case damaged && !v.repair && v.paths > 0:
-		return "'snapfs verify --repair' mends what parity can bring back; " + backup
-	case damaged && !v.repair:
-		return "'snapfs verify --repair' mends what parity can bring back"
-	case !v.repair && v.left(store.ProblemForeign, store.ProblemMissing): // the volumes first
-		return ""
-	case v.paths > 0 && v.repair && !v.source:
-		return "'snapfs verify --repair --from-source' and the next backup store anew what the source still has; all other files and snapshots can be read"
-	case v.paths > 0:
-		return backup + "; all other files and snapshots can be read"
+	case mendable && v.paths > 0:
+		list = append(list, "'snapfs verify --repair' mends what parity can bring back; the next backup stores anew what the source still has")
+	case mendable:
+		list = append(list, "'snapfs verify --repair' mends what parity can bring back")
 	}
-	return ""
+	if v.left(store.ProblemMissing, store.ProblemForeign) {
+		list = append(list, v.volumeHint())
+	}
+	switch {
+	case v.paths > 0 && !v.misnamed() && !mendable:
+		list = append(list, v.sourceHint(), v.giveUpHint())
+	case v.paths == 0 && v.repair && v.left(store.ProblemFrame):
+		list = append(list, "no snapshot needs what is damaged: it goes when 'snapfs prune' rewrites the volume")
+	}
+	return list
+}
+
+// misnamed reports whether only a repair, which puts names right, shows what is lost.
+func (v *verifyReport) misnamed() bool { return v.left(store.ProblemForeign) && !v.repair }
+
+// sourceHint is about what no volume of the store holds whole.
+func (v *verifyReport) sourceHint() string {
+	const text = " what the source still has; all other files and snapshots can be read"
+	if v.source {
+		return "the next backup stores anew" + text
+	}
+	return "'snapfs verify --repair --from-source' and the next backup store anew" + text
+}
+
+// snapshotsInHint is how many snapshots a hint names.
+const snapshotsInHint = 8
+
+// giveUpHint is the way out of the store for what comes back from nowhere.
+func (v *verifyReport) giveUpHint() string {
+	var ids []string
+	for _, s := range v.hit {
+		if !s.Forgotten {
+			ids = append(ids, shortID(s.ID))
+		}
+	}
+	const end = "'snapfs prune' and 'snapfs verify --repair'"
+	if len(ids) == 0 {
+		return "only forgotten snapshots need it: it is given up with " + end
+	}
+	names := strings.Join(ids, " ")
+	if len(ids) > snapshotsInHint {
+		names = "ID...' ('snapfs verify --json' lists them)"
+	} else {
+		names += "'"
+	}
+	return "what none of this brings back is given up with the " + count(int64(len(ids)), "snapshot that needs it", "snapshots that need it") +
+		": 'snapfs forget " + names + ", then " + end
 }
 
 // lost reports whether there are blobs that cannot be had.
@@ -105,10 +139,16 @@ func (v *verifyReport) damaged() bool {
 }
 
 func (v *verifyReport) volumeHint() string {
-	if v.repair {
+	const rename = "'snapfs verify --repair' gives volumes that lie there under another name their own"
+	switch {
+	case v.paths == 0 && v.repair:
+		return "no snapshot needs the volumes that are missing: a repair strikes them off as soon as nothing else is damaged"
+	case v.paths == 0:
+		return rename + ", and strikes off those that no snapshot needs"
+	case v.repair:
 		return "volumes that are missing can be put back from a copy of the store, into its directory 'volumes'"
 	}
-	return "'snapfs verify --repair' gives volumes that lie there under another name their own; others can be put back from a copy of the store"
+	return rename + "; others can be put back from a copy of the store, into its directory 'volumes'"
 }
 
 func (v *verifyReport) factsHint() string {
