@@ -147,27 +147,33 @@ func (e *engine) exchangeNames(id volume.ID, from string) (err error) {
 	aside := filepath.Join(dir, movedPrefix+id.String())
 	_, statErr := os.Lstat(own)
 	taken := statErr == nil
-	for _, path := range []string{own, file} { // who is guarded cannot be renamed
-		if path == own && !taken {
+	atOwn, atFile := own, file // where what had these names is by now: that has its flag back, whatever fails
+	for _, at := range []*string{&atOwn, &atFile} {
+		if at == &atOwn && !taken {
 			continue
 		}
-		was, err := e.files.SetImmutable(path, false)
+		was, err := e.files.SetImmutable(*at, false) // who is guarded cannot be renamed
 		if err != nil {
 			return err
 		}
 		if was {
-			to := map[string]string{own: file, file: own}[path]
-			defer func() { _, _ = e.files.SetImmutable(to, true) }() // the next hold sets what is not set
+			defer func() { _, _ = e.files.SetImmutable(*at, true) }() // the next hold sets what is not set
+		}
+	}
+	move := func(at *string, to string) {
+		if err == nil {
+			err = e.files.Rename(*at, to)
+		}
+		if err == nil {
+			*at = to
 		}
 	}
 	if taken {
-		err = e.files.Rename(own, aside)
+		move(&atOwn, aside)
 	}
-	if err == nil {
-		err = e.files.Rename(file, own)
-	}
-	if err == nil && taken {
-		err = e.files.Rename(aside, file)
+	move(&atFile, own)
+	if taken {
+		move(&atOwn, file)
 	}
 	if err == nil {
 		err = e.files.SyncDir(dir)

@@ -2,11 +2,14 @@ package store
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"snapfs/store/volume"
 )
@@ -111,7 +114,25 @@ func TestRenamedJournal(t *testing.T) {
 	}
 }
 
-// TestExchangedNamesFailingOperations fails the k-th operation: all volumes are there under some name, and the next repair goes on.
+// flaggedFiles keep the immutable flags of files in memory, whatever names the files have, and need neither root nor a file system with
+// flags.
+type flaggedFiles struct {
+	Files
+	set map[uint64]bool // by inode
+}
+
+func (f *flaggedFiles) SetImmutable(path string, on bool) (was bool, err error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return false, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	was = f.set[st.Ino]
+	f.set[st.Ino] = on
+	return was, nil
+}
+
+// TestExchangedNamesFailingOperations fails the k-th operation: all volumes are there under some name, the flag that guards one of them stays
+// with it, and the next repair goes on.
 func TestExchangedNamesFailingOperations(t *testing.T) {
 	for k := 0; ; k++ {
 		dir, kinds, ids, data, whole := mixedStore(t)
@@ -121,7 +142,11 @@ func TestExchangedNamesFailingOperations(t *testing.T) {
 		must(t, os.Rename(a+"x", b))
 		own, err := filesFor(dir)
 		must(t, err)
-		files := &faultyFiles{Files: own, err: errInjected, left: k}
+		flags := &flaggedFiles{own, map[uint64]bool{}}
+		_, err = flags.SetImmutable(a, true)
+		must(t, err)
+		before := maps.Clone(flags.set)
+		files := &faultyFiles{Files: flags, err: errInjected, left: k}
 		st, err := Open(t.Context(), dir, Options{Unlock: unlockTest, Files: files, References: testReferences})
 		must(t, err)
 		_, err = st.Verify(t.Context(), VerifyOptions{Data: true, Repair: true}, func(VerifyEvent) error { return nil })
@@ -129,6 +154,10 @@ func TestExchangedNamesFailingOperations(t *testing.T) {
 			t.Errorf("fault %d: %v", k, err)
 		}
 		_ = st.Close()
+		maps.DeleteFunc(flags.set, func(_ uint64, on bool) bool { return !on })
+		if !maps.Equal(flags.set, before) {
+			t.Errorf("fault %d: another file is guarded: inodes %v, before %v", k, flags.set, before)
+		}
 		st = openStore(t, dir)
 		if left, _ := repairOnce(t, st); left != 0 {
 			t.Errorf("fault %d: %d findings are left", k, left)
