@@ -111,7 +111,7 @@ func (s *lastingSession) reach(ctx context.Context, stream *net.UnixConn) (*way,
 		hello := wire.Hello{Session: s.id, Job: s.options.Job, Program: s.options.Program}
 		var session *remoteSession
 		var bundle *seal.Bundle
-		if session, bundle, err = newRemoteSession(ctx, conn, hello); err == nil {
+		if session, bundle, err = newRemoteSession(ctx, conn, hello, s.options.Now); err == nil {
 			return &way{session: session, bundle: bundle, resume: session.resume, drop: session.drop, end: session.Close}, nil
 		}
 	}

@@ -89,6 +89,68 @@ func (e *engine) askAgain(t *testing.T) error {
 	return nil
 }
 
+// TestConsentByTheStoresClock: what is in the future, the clock says that the store was opened with.
+func TestConsentByTheStoresClock(t *testing.T) {
+	dir := newAppendOnly(t)
+	later := time.Now().AddDate(1, 0, 0)
+	clock := func() time.Time { return later }
+	holder, err := Open(t.Context(), dir, Options{Unlock: unlockTest, Job: "test", References: testReferences, Now: clock})
+	must(t, err)
+	defer closeStore(t, holder)
+	for _, behind := range []bool{true, false} {
+		o := Options{Job: "client", Direct: true, Now: clock}
+		if behind {
+			o.Now = time.Now
+		}
+		client, err := Open(t.Context(), dir, o)
+		must(t, err)
+		must(t, client.UnlockAdmin(t.Context(), unlockAdminTest))
+		err = client.ConfirmClock(t.Context())
+		var unasked *UnaskedError
+		if behind != errors.As(err, &unasked) || !behind && err != nil {
+			t.Errorf("a client that is a year behind (%v): %v", behind, err)
+		}
+		closeStore(t, client)
+	}
+}
+
+// TestForgetBesidePrune: what another admin forgets while a prune is on its way is pruned as well.
+func TestForgetBesidePrune(t *testing.T) {
+	holder, client, snaps, _ := lyingHolder(t)
+	must(t, client.Forget(t.Context(), []ID{snaps[0].ID}))
+	other, err := Open(t.Context(), holder.Dir(), Options{Job: "other", Direct: true})
+	must(t, err)
+	defer closeStore(t, other)
+	must(t, other.UnlockAdmin(t.Context(), unlockAdminTest))
+	asked := &client.session.(*lastingSession).way.session.(*remoteSession).asked
+	maintenance := &engineOf(holder).maintenance
+	maintenance.Lock() // the prune waits, having asked what is forgotten
+	type pruned struct {
+		r   PruneResult
+		err error
+	}
+	done := make(chan pruned, 1)
+	go func() {
+		r, err := client.Prune(t.Context(), PruneOptions{}, nil)
+		done <- pruned{r, err}
+	}()
+	for under := false; !under; time.Sleep(time.Millisecond) {
+		asked.mu.Lock()
+		under = len(asked.list) > 0
+		asked.mu.Unlock()
+	}
+	must(t, other.Forget(t.Context(), []ID{snaps[1].ID}))
+	maintenance.Unlock()
+	if p := <-done; p.err != nil || p.r.Purged != 2 {
+		t.Errorf("%d purged: %v", p.r.Purged, p.err)
+	}
+	state, err := client.State(t.Context())
+	must(t, err)
+	if len(state.Snapshots) != 2 {
+		t.Errorf("%d snapshots are left, want 2", len(state.Snapshots))
+	}
+}
+
 // TestConsent: while something is asked for, nothing but that is signed.
 func TestConsent(t *testing.T) {
 	now := time.Now()

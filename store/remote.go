@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 // wire.ErrConnLost when that process ends.
 type remoteSession struct {
 	conn *wire.Conn
+	now  func() time.Time
 
 	admin sync.WaitGroup // calls that give the session admin rights
 	asked consents       // what is signed with them
@@ -26,8 +28,8 @@ type remoteSession struct {
 }
 
 // newRemoteSession begins a session over conn, which it owns; the bundle is the store's, without admin keys.
-func newRemoteSession(ctx context.Context, conn *wire.Conn, hello wire.Hello) (*remoteSession, *seal.Bundle, error) {
-	s := &remoteSession{conn: conn}
+func newRemoteSession(ctx context.Context, conn *wire.Conn, hello wire.Hello, now func() time.Time) (*remoteSession, *seal.Bundle, error) {
+	s := &remoteSession{conn: conn, now: now}
 	var welcome wire.Welcome
 	err := s.call(ctx, wire.MethodHello, &hello, &welcome)
 	if err != nil {
@@ -329,13 +331,24 @@ func (s *remoteSession) Prune(ctx context.Context, o PruneOptions, progress func
 		}
 		return nil
 	}
-	st, err := s.State(ctx, 0)
-	if err != nil {
-		return PruneResult{}, err
+	for n := 1; ; n++ {
+		st, err := s.State(ctx, 0)
+		if err != nil {
+			return PruneResult{}, err
+		}
+		c := consentToPrune(st)
+		r, err := s.pruned(c, func() ([]byte, error) {
+			return s.conn.Call(ctx, wire.MethodPrune, onEvent, wire.Encode(wirePrune(o))...)
+		})
+		var unasked *UnaskedError
+		if !errors.As(err, &unasked) || n == pruneAttempts {
+			return r, err
+		}
+		st, stateErr := s.State(ctx, 0)
+		if stateErr != nil || maps.Equal(c.snapshots, consentToPrune(st).snapshots) {
+			return r, err
+		} // else somebody has forgotten more meanwhile: nothing is purged yet, and now it is known what is asked for
 	}
-	return s.pruned(consentToPrune(st), func() ([]byte, error) {
-		return s.conn.Call(ctx, wire.MethodPrune, onEvent, wire.Encode(wirePrune(o))...)
-	})
 }
 
 // Upkeep implements Session.

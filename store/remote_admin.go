@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"snapfs/store/wire"
 )
@@ -71,7 +70,7 @@ func (c *signingClient) asked(ctx context.Context, event []byte) error {
 		return nil
 	}
 	reply := &wire.Signature{Ticket: part.Ticket}
-	err := c.session.asked.check(c.message, time.Now())
+	err := c.session.asked.check(c.message, c.session.now())
 	if err == nil {
 		reply.Signature, err = c.sign(c.message)
 	}

@@ -53,7 +53,7 @@ func remoteSessions(t *testing.T, _ string) sessionMaker {
 	st := openStore(t, newStore(t))
 	t.Cleanup(func() { closeStore(t, st) })
 	return func(t *testing.T) (Session, idKeys) {
-		s := newLastingSession(st.Dir(), Options{Job: "remote", Direct: true, Log: discardLog()})
+		s := newLastingSession(st.Dir(), Options{Job: "remote", Direct: true, Log: discardLog(), Now: time.Now})
 		w, err := s.find(t.Context())
 		if err != nil {
 			t.Fatal(err)
