@@ -38,6 +38,7 @@ type way struct {
 	server  *server                                           // of a holder
 	keeper  *keeper                                           // of a holder
 	drop    func() error                                      // instead of end, when the holder has ended; nil if this process holds the store
+	lost    <-chan struct{}                                   // closed when the holder has ended; nil if this process holds the store
 	end     func() error
 }
 
@@ -112,7 +113,7 @@ func (s *lastingSession) reach(ctx context.Context, stream *net.UnixConn) (*way,
 		var session *remoteSession
 		var bundle *seal.Bundle
 		if session, bundle, err = newRemoteSession(ctx, conn, hello, s.options.Now); err == nil {
-			return &way{session: session, bundle: bundle, resume: session.resume, drop: session.drop, end: session.Close}, nil
+			return &way{session: session, bundle: bundle, resume: session.resume, lost: conn.Lost(), drop: session.drop, end: session.Close}, nil
 		}
 	}
 	switch {

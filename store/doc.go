@@ -275,5 +275,8 @@
 // keeps it, whether the session has come back or not, until its process is known to have ended (number and start of the process and
 // run of the machine; an hour where that cannot be looked up).
 // A holder that had clients to the last leaves its socket in place. A new holder that finds one grants locks that
-// clients had at once and new ones only after half a second, by when the clients have come back.
+// clients had at once and new ones only after half a second, by when the clients have come back: who has a lock does so at once, even if
+// it has nothing to ask for. One that is kept from it (stopped, for instance) gets its lock if nobody has it then, and otherwise ends with
+// an error that names who does: nobody writes to a dataset without its lock. Snapshots that both commit one after the other are complete,
+// each.
 package store

@@ -28,6 +28,10 @@ type lastingSession struct {
 	now      func() time.Time
 	life     context.Context // of the process's job: what it does besides ends with it
 
+	watches sync.WaitGroup // of the ends of holders
+	over    context.Context
+	leave   context.CancelFunc // ends over
+
 	turn   chan struct{} // holds a token while somebody looks for a way; guards bundle
 	bundle *seal.Bundle
 
@@ -44,6 +48,7 @@ func newLastingSession(dir string, o Options) *lastingSession {
 		dir: dir, options: o, patience: patience, comeBack: comeBack, slow: slowHolder, now: time.Now, life: context.Background(),
 		turn: make(chan struct{}, 1), pins: map[ID]struct{}{}, locks: map[string]string{},
 	}
+	s.over, s.leave = context.WithCancel(context.Background())
 	_, _ = rand.Read(s.id[:]) // never fails: see crypto/rand
 	return s
 }
@@ -143,7 +148,23 @@ func (s *lastingSession) adopt(ctx context.Context, w *way) error {
 		return ErrClosed
 	}
 	s.way = w
+	if w.lost != nil {
+		s.watches.Go(func() { s.watch(w) })
+	}
 	return nil
+}
+
+// watch comes back for locks as soon as the holder has ended: a session that computes for long, or waits for the command it saves the output
+// of, would else come too late, as the next holder keeps them only for a moment.
+func (s *lastingSession) watch(w *way) {
+	<-w.lost
+	s.lose(w)
+	s.mu.Lock()
+	locked := len(s.locks) > 0
+	s.mu.Unlock()
+	if locked && s.life.Err() == nil {
+		_, _ = s.find(s.over) // the next call meets what went wrong
+	}
 }
 
 // lose gives up a way whose holder has ended.
@@ -316,8 +337,11 @@ func (s *lastingSession) Close() error {
 	w := s.way
 	s.way, s.closed = nil, true
 	s.mu.Unlock()
-	if w == nil {
-		return nil
+	var err error
+	if w != nil {
+		err = w.end()
 	}
-	return w.end()
+	s.leave()
+	s.watches.Wait()
+	return err
 }

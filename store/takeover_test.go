@@ -254,21 +254,6 @@ func backupOnce(st *Store, dataset, name string, data [][]byte) ([]ID, error) {
 	return ids, err
 }
 
-func TestLocksEndWithTheirProcess(t *testing.T) {
-	dir := newStore(t)
-	st := openStore(t, dir)
-	defer closeStore(t, st)
-	other := startProcess(t, dir, "dataset/d")
-	var locked *LockedError
-	if err := st.session.Lock(t.Context(), "dataset/d", "mine", false); !errors.As(err, &locked) || locked.Job != "other process" {
-		t.Fatalf("lock of another process: %v", err)
-	}
-	got := make(chan error, 1)
-	go func() { got <- st.session.Lock(context.Background(), "dataset/d", "mine", true) }()
-	other.kill(t)
-	must(t, <-got)
-}
-
 func TestSocketLeftBehindIsReplaced(t *testing.T) {
 	dir := newStore(t)
 	startProcess(t, dir, "").kill(t)

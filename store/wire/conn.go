@@ -44,6 +44,9 @@ func (c *Conn) Close() error {
 	return nil
 }
 
+// Lost is closed when the connection is over, whoever ended it.
+func (c *Conn) Lost() <-chan struct{} { return c.link.down }
+
 // Call sends a request, given in parts, and returns the response, which the caller owns. onEvent gets each
 // event of the call before Call returns, in order; it may keep what it gets; nil ignores events. If it fails, the call is cancelled with
 // its error. If ctx ends, Call returns its error at once, and the handler's context ends soon. Other errors:
