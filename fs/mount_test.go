@@ -1,12 +1,10 @@
 package fs
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,68 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// makeTree fills a directory with one of everything.
-func makeTree(t testing.TB, root string) {
-	t.Helper()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(os.MkdirAll(filepath.Join(root, "sub/deep/er"), 0o755))
-	must(os.WriteFile(filepath.Join(root, "small"), []byte("hello\n"), 0o644))
-	must(os.WriteFile(filepath.Join(root, "empty"), nil, 0o600))
-	must(os.WriteFile(filepath.Join(root, "sub/deep/er/big"), pattern(3<<20+17), 0o640))
-	must(os.WriteFile(filepath.Join(root, "secret"), []byte("x"), 0o000))
-	must(os.WriteFile(filepath.Join(root, "name\nwith \xff bytes"), []byte("y"), 0o644))
-	must(os.WriteFile(filepath.Join(root, strings.Repeat("n", 255)), []byte("z"), 0o644))
-	must(os.Symlink(strings.Repeat("t", 4095), filepath.Join(root, "longlink")))
-	must(os.Symlink("small", filepath.Join(root, "link")))
-	must(os.WriteFile(filepath.Join(root, "sub/one"), []byte("linked"), 0o644))
-	must(os.Link(filepath.Join(root, "sub/one"), filepath.Join(root, "two")))
-	must(os.Link(filepath.Join(root, "sub/one"), filepath.Join(root, "sub/deep/three")))
-	must(unix.Mkfifo(filepath.Join(root, "fifo"), 0o600))
-	must(os.Chmod(filepath.Join(root, "sub"), 0o777|os.ModeSticky))
-	must(os.WriteFile(filepath.Join(root, "suid"), []byte("#!"), 0o755))
-	must(os.Chmod(filepath.Join(root, "suid"), 0o755|os.ModeSetuid|os.ModeSetgid))
-	sparse(t, filepath.Join(root, "sparse"))
-	if os.Geteuid() == 0 {
-		must(unix.Mknod(filepath.Join(root, "char"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
-		must(unix.Mknod(filepath.Join(root, "block"), unix.S_IFBLK|0o660, int(unix.Mkdev(259, 1<<17+3))))
-		must(os.Lchown(filepath.Join(root, "empty"), 12345, 54321))
-	}
-	old := time.Unix(-1234567890, 987654321)
-	must(os.Chtimes(filepath.Join(root, "small"), old, old))
-	must(os.Chtimes(filepath.Join(root, "sub/deep"), time.Unix(1<<33, 5), time.Unix(1<<33, 5)))
-}
-
-func pattern(n int) []byte {
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(i*7 ^ i>>9)
-	}
-	return b
-}
-
-// sparse makes data at 1 MiB and 5 MiB of 8 MiB.
-func sparse(t testing.TB, path string) {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for _, off := range []int64{1 << 20, 5 << 20} {
-		if _, err := f.WriteAt(pattern(64<<10), off); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := f.Truncate(8 << 20); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func names(t testing.TB, dir string) []string {
 	t.Helper()
@@ -130,103 +66,6 @@ func TestLayout(t *testing.T) {
 	}
 }
 
-func TestFaithful(t *testing.T) {
-	needRoot(t)
-	src := t.TempDir()
-	makeTree(t, src)
-	setXattrs(t, src)
-	s := serve(t, job{Snapshots: []jobSnapshot{{Dataset: "d", Name: "n", Source: src}}})
-	mnt := s.path("d/n")
-	t.Run("rsync", func(t *testing.T) {
-		needTool(t, "rsync")
-		if out := run(t, "rsync", "-aHAXnc", "--delete", "--itemize-changes", src+"/", mnt+"/"); out != "" {
-			t.Errorf("differs:\n%s", out)
-		}
-	})
-	t.Run("diff", func(t *testing.T) {
-		run(t, "diff", "-r", "--no-dereference", "-x", "fifo", "-x", "char", "-x", "block", src, mnt)
-	})
-	t.Run("tar", func(t *testing.T) {
-		needTool(t, "tar")
-		tarball := filepath.Join(t.TempDir(), "x.tar")
-		run(t, "tar", "--xattrs", "--acls", "-C", mnt, "-cf", tarball, ".")
-		run(t, "tar", "--xattrs", "--acls", "-C", src, "--compare", "-f", tarball)
-	})
-	t.Run("getfattr", func(t *testing.T) {
-		needTool(t, "getfattr")
-		dump := func(dir string) string {
-			cmd := exec.Command("getfattr", "-d", "-R", "-h", "-m", "-", ".")
-			cmd.Dir = dir
-			out, err := cmd.Output()
-			if err != nil {
-				t.Fatal(err)
-			}
-			return sortedBlocks(string(out))
-		}
-		if got, want := dump(mnt), dump(src); got != want {
-			t.Errorf("got\n%s\nwant\n%s", got, want)
-		}
-	})
-	t.Run("stat", func(t *testing.T) { compareStat(t, src, mnt) })
-}
-
-func sortedBlocks(s string) string {
-	blocks := strings.Split(s, "\n\n")
-	slices.Sort(blocks)
-	return strings.Join(blocks, "\n\n")
-}
-
-func setXattrs(t testing.TB, root string) {
-	t.Helper()
-	if err := unix.Setxattr(filepath.Join(root, "small"), "user.color", []byte("blue\x00green"), 0); err != nil {
-		t.Skip("no extended attributes here: ", err)
-	}
-	if err := unix.Setxattr(filepath.Join(root, "sub"), "user.large", pattern(3000), 0); err != nil {
-		t.Fatal(err)
-	}
-	if os.Geteuid() == 0 {
-		_ = unix.Setxattr(filepath.Join(root, "suid"), "trusted.t", []byte("1"), 0)
-	}
-	if _, err := exec.LookPath("setfacl"); err == nil {
-		run(t, "setfacl", "-m", "u:12345:r,g:54321:rw", filepath.Join(root, "two"))
-		run(t, "setfacl", "-d", "-m", "u:12345:rwx", filepath.Join(root, "sub"))
-	}
-}
-
-// compareStat compares what rsync does not look at.
-func compareStat(t *testing.T, src, mnt string) {
-	err := filepath.Walk(src, func(path string, _ os.FileInfo, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, _ := filepath.Rel(src, path)
-		want, got := statx(t, path), statx(t, filepath.Join(mnt, rel))
-		if got.Mode != want.Mode || got.Uid != want.Uid || got.Gid != want.Gid || got.Mtime != want.Mtime ||
-			got.Ctime != want.Ctime || got.Rdev_major != want.Rdev_major || got.Rdev_minor != want.Rdev_minor {
-			t.Errorf("%q: got %+v, want %+v", rel, got, want)
-		}
-		if got.Mask&unix.STATX_BTIME != 0 && got.Btime != want.Btime {
-			t.Errorf("%q: born %v, want %v", rel, got.Btime, want.Btime)
-		}
-		if want.Mode&unix.S_IFMT != unix.S_IFDIR && (got.Size != want.Size || got.Nlink != want.Nlink) {
-			t.Errorf("%q: size %d nlink %d, want %d and %d", rel, got.Size, got.Nlink, want.Size, want.Nlink)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func statx(t *testing.T, path string) unix.Statx_t {
-	t.Helper()
-	var st unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st); err != nil {
-		t.Fatal(err)
-	}
-	return st
-}
-
 func TestReadOnly(t *testing.T) {
 	needRoot(t) // others are stopped by modes first
 	src := t.TempDir()
@@ -253,44 +92,6 @@ func TestReadOnly(t *testing.T) {
 		if err := try(); !errors.Is(err, unix.EROFS) {
 			t.Errorf("%s: %v, want EROFS", name, err)
 		}
-	}
-}
-
-func TestHoles(t *testing.T) {
-	src := t.TempDir()
-	sparse(t, filepath.Join(src, "sparse"))
-	s := serve(t, job{Snapshots: []jobSnapshot{{Dataset: "d", Name: "n", Source: src}}})
-	f, err := os.Open(s.path("d/n/sparse"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for _, c := range []struct {
-		off    int64
-		whence int
-		want   int64
-		err    error
-	}{
-		{0, unix.SEEK_DATA, 1 << 20, nil},
-		{0, unix.SEEK_HOLE, 0, nil},
-		{1 << 20, unix.SEEK_HOLE, 1<<20 + 64<<10, nil},
-		{2 << 20, unix.SEEK_DATA, 5 << 20, nil},
-		{6 << 20, unix.SEEK_DATA, 0, unix.ENXIO},
-		{8 << 20, unix.SEEK_HOLE, 0, unix.ENXIO},
-	} {
-		got, err := unix.Seek(int(f.Fd()), c.off, c.whence)
-		if !errors.Is(err, c.err) || err == nil && got != c.want {
-			t.Errorf("seek(%d, %d) = %d, %v, want %d, %v", c.off, c.whence, got, err, c.want, c.err)
-		}
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Blocks != 2*64<<10/512 {
-		t.Errorf("%d blocks, want %d (%v)", st.Blocks, 2*64<<10/512, err)
-	}
-	got, err := os.ReadFile(s.path("d/n/sparse"))
-	want, _ := os.ReadFile(filepath.Join(src, "sparse"))
-	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("content differs (%v)", err)
 	}
 }
 
@@ -323,55 +124,6 @@ func TestDamageStaysLocal(t *testing.T) {
 	}
 	if n := strings.Count(log, "level=ERROR"); n != 2 {
 		t.Errorf("%d errors logged, want 2:\n%s", n, log)
-	}
-}
-
-func TestXattrModes(t *testing.T) {
-	plain, rich := t.TempDir(), t.TempDir()
-	makeTree(t, plain)
-	makeTree(t, rich)
-	setXattrs(t, rich)
-	for _, c := range []struct {
-		mode, source string
-		want         error
-	}{
-		{XattrsAuto, plain, unix.ENOTSUP}, {"", rich, nil}, {XattrsOff, rich, unix.ENOTSUP}, {XattrsOn, plain, nil},
-	} {
-		t.Run(c.mode+filepath.Base(c.source), func(t *testing.T) {
-			s := serve(t, job{Snapshots: []jobSnapshot{{Dataset: "d", Name: "n", Source: c.source}}, Options: Options{Xattrs: c.mode}})
-			buf := make([]byte, 256)
-			n, err := unix.Getxattr(s.path("d/n/small"), xattrSnapshot, buf)
-			if !errors.Is(err, c.want) || err == nil && string(buf[:n]) != "d@n" {
-				t.Errorf("%s is %q, %v; want error %v", xattrSnapshot, buf[:max(n, 0)], err, c.want)
-			}
-			if c.want != nil {
-				return
-			}
-			if n, err = unix.Getxattr(s.path("d/n/sub/one"), xattrID, buf); err != nil || n != 64 {
-				t.Errorf("%s has %d bytes, %v", xattrID, n, err)
-			}
-			if n, err := unix.Listxattr(s.path("d/n/empty"), buf); err != nil || n != 0 {
-				t.Errorf("list of a file without attributes: %q, %v", buf[:n], err)
-			}
-		})
-	}
-}
-
-// TestXattrsUnsupported looks for what ls asks first: what nothing has is refused in a way that it remembers.
-func TestXattrsUnsupported(t *testing.T) {
-	src := t.TempDir()
-	makeTree(t, src)
-	if err := unix.Setxattr(filepath.Join(src, "small"), "user.some", []byte("x"), 0); err != nil {
-		t.Skip("no extended attributes here: ", err)
-	}
-	s := serve(t, job{Snapshots: []jobSnapshot{{Dataset: "d", Name: "n", Source: src}}})
-	for name, want := range map[string]error{
-		aclAccess: unix.EOPNOTSUPP, aclDefault: unix.EOPNOTSUPP, "security.selinux": unix.EOPNOTSUPP, "security.capability": unix.ENODATA,
-		"user.other": unix.ENODATA, "user.some": nil,
-	} {
-		if _, err := unix.Getxattr(s.path("d/n/small"), name, make([]byte, 256)); !errors.Is(err, want) {
-			t.Errorf("%s: %v, want %v", name, err, want)
-		}
 	}
 }
 
@@ -478,125 +230,6 @@ func TestRefresh(t *testing.T) {
 	if n, err := open.Read(buf); err != nil || string(buf[:n]) != "hello\n" {
 		t.Errorf("open file of a forgotten snapshot: %q, %v", buf[:n], err)
 	}
-}
-
-func TestUnmount(t *testing.T) {
-	src := t.TempDir()
-	makeTree(t, src)
-	ctx := context.Background()
-	j := job{Snapshots: []jobSnapshot{{Dataset: "d", Name: "n", Source: src}}}
-	t.Run("ends the process", func(t *testing.T) {
-		s := serve(t, j)
-		if err := Unmount(ctx, s.dir, false); err != nil {
-			t.Fatal(err)
-		}
-		var status syscall.WaitStatus
-		if pid, err := syscall.Wait4(s.cmd.Process.Pid, &status, syscall.WNOHANG, nil); pid == 0 || err != nil {
-			t.Errorf("server still runs (%v)", err)
-		}
-		if err := Unmount(ctx, s.dir, false); !errors.Is(err, ErrNotMounted) {
-			t.Errorf("again: %v", err)
-		}
-	})
-	t.Run("busy, then lazy", func(t *testing.T) {
-		s := serve(t, j)
-		f, err := os.Open(s.path("d/n/sub/deep/er/big"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		if err := Unmount(ctx, s.dir, false); !errors.Is(err, ErrBusy) {
-			t.Errorf("busy: %v", err)
-		}
-		if err := Unmount(ctx, s.dir, true); err != nil {
-			t.Errorf("lazy: %v", err)
-		}
-		if _, err := os.Stat(s.path("d")); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("still there: %v", err)
-		}
-		if _, err := f.ReadAt(make([]byte, 100), 2<<20); err != nil {
-			t.Errorf("open file: %v", err)
-		}
-		f.Close()
-		if err := s.cmd.Wait(); err != nil {
-			t.Errorf("server: %v", err)
-		}
-	})
-	t.Run("by signal", func(t *testing.T) {
-		s := serve(t, j)
-		if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.cmd.Wait(); err != nil {
-			t.Errorf("server: %v", err)
-		}
-		if _, err := mountAt(s.dir); !errors.Is(err, ErrNotMounted) {
-			t.Errorf("still mounted: %v", err)
-		}
-	})
-	t.Run("killed server", func(t *testing.T) {
-		s := serve(t, j)
-		s.cmd.Process.Kill()
-		_ = s.cmd.Wait()
-		if _, err := tryServe(t, job{Dir: s.dir}); err == nil || !strings.Contains(err.Error(), ErrStale.Error()) {
-			t.Errorf("mounting over a dead mount: %v", err)
-		}
-		if err := Unmount(ctx, s.dir, false); err != nil {
-			t.Errorf("umount of a dead mount: %v", err)
-		}
-	})
-	t.Run("not mounted", func(t *testing.T) {
-		if err := Unmount(ctx, t.TempDir(), false); !errors.Is(err, ErrNotMounted) {
-			t.Error(err)
-		}
-		if err := Unmount(ctx, t.TempDir()+"/none", false); !errors.Is(err, ErrMissing) && !errors.Is(err, ErrNotMounted) {
-			t.Error(err)
-		}
-	})
-}
-
-func TestBadMountpoints(t *testing.T) {
-	base := t.TempDir()
-	storeDir := filepath.Join(base, "up/store")
-	for _, d := range []string{"up/store/volumes", "full", "ok", "else"} {
-		if err := os.MkdirAll(filepath.Join(base, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(base, "full/file"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(filepath.Join(base, "up/store/volumes"), filepath.Join(base, "alias")); err != nil {
-		t.Fatal(err)
-	}
-	mem := newMemStore(storeDir)
-	for dir, want := range map[string]error{
-		"none": ErrMissing, "none/deeper": ErrMissing, "full": ErrNotEmpty, "full/file": ErrNotDirectory,
-		"full/file/below": ErrNotDirectory,
-	} {
-		_, err := mount(context.Background(), mem, filepath.Join(base, dir), Options{})
-		var named *MountError
-		if !errors.Is(err, want) || !errors.As(err, &named) || named.Path != filepath.Join(base, dir) {
-			t.Errorf("%s: %v, want %v", dir, err, want)
-		}
-	}
-	for dir, want := range map[string]error{
-		"up/store": ErrOverStore, "up/store/volumes": ErrInsideStore, "up": ErrAboveStore, "alias": ErrInsideStore,
-	} {
-		_, err := mount(context.Background(), mem, filepath.Join(base, dir), Options{NonEmpty: true})
-		if !errors.Is(err, want) {
-			t.Errorf("%s: %v, want %v", dir, err, want)
-		}
-	}
-	t.Run("mounted already", func(t *testing.T) {
-		s := serve(t, job{Dir: filepath.Join(base, "ok")})
-		if _, err := mount(context.Background(), mem, s.dir, Options{NonEmpty: true}); !errors.Is(err, ErrMounted) {
-			t.Errorf("%v", err)
-		}
-	})
-	t.Run("non-empty", func(t *testing.T) {
-		serve(t, job{Dir: filepath.Join(base, "full"), Options: Options{NonEmpty: true}})
-	})
 }
 
 func TestUnknownNames(t *testing.T) {
