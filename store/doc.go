@@ -151,6 +151,10 @@
 // to they cannot judge. What was
 // refused for want of a signature is recorded, once a minute at most.
 //
+// A volume that a crash left unsealed is finished there by an admin's prune or upkeep: nothing is ever sealed under the key of a volume
+// that another process began, so to finish it is to copy it and to drop it, and a copy alone would take the room twice. Until then it is
+// read frame by frame, and its whole spans have their parity.
+//
 // This resists mistakes and misuse through snapfs: backups, restores, mounts and prunes run without the admin's secret can
 // remove nothing. It does not resist whoever may write the store's files, by deleting them; that everything was there shows
 // against a head of the chain that was kept elsewhere.
