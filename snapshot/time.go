@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"snapfs/store"
 )
 
 // TimeError is a malformed TIME. It is an ErrSyntax.
@@ -60,12 +62,23 @@ func ParseTime(s string, now time.Time, zone *time.Location) (at time.Time, exac
 	return at, false, &TimeError{s, "want a snapshot's name, 2026-11-22, 2026-11-22T03:15, 2026-11-22T03:15:07, RFC 3339, or -3d"}
 }
 
-// ParseFuture reads a time in the future: a date or another form of ParseTime, or +30d counted from now.
+// Keepable refuses a time, given as s, that a store cannot hold. Errors: *TimeError.
+func Keepable(s string, at time.Time) error {
+	if at.Before(store.FirstTime) || at.After(store.LastTime) {
+		return &TimeError{s, fmt.Sprintf("is outside of what a store can hold: %s to %s", store.FirstTime.Format(time.DateOnly), store.LastTime.Format(time.DateOnly))}
+	}
+	return nil
+}
+
+// ParseFuture reads a time in the future: a date or another form of ParseTime, or +30d counted from now; Keepable.
 // Errors: *TimeError.
 func ParseFuture(s string, now time.Time, zone *time.Location) (time.Time, error) {
 	at, err := parseFuture(s, now, zone)
 	if err == nil && !at.After(now) {
 		err = &TimeError{s, "is not in the future"}
+	}
+	if err == nil {
+		err = Keepable(s, at)
 	}
 	return at, err
 }

@@ -99,13 +99,14 @@ func TestParseFuture(t *testing.T) {
 		"+1h":                  "2026-11-22T13:00:00Z",
 		"2026-11-22":           "2026-11-22T23:59:59.999999999Z",
 		"2027-01-01T00:00:00Z": "2027-01-01T00:00:00.999999999Z",
+		"2262-04-11T23:00":     "2262-04-11T23:00:59.999999999Z",
 	} {
 		got, err := ParseFuture(in, now, time.UTC)
 		if err != nil || got.Format(nanoLayout) != want {
 			t.Errorf("%s: %v %v", in, got.Format(nanoLayout), err)
 		}
 	}
-	for _, in := range []string{"", "+", "+3m", "+0d", "-3d", "2026-11-21", "30d"} {
+	for _, in := range []string{"", "+", "+3m", "+0d", "-3d", "2026-11-21", "30d", "2262-04-12", "9999-12-31", "+300y", "+600y", "+9999y"} {
 		if _, err := ParseFuture(in, now, time.UTC); !errors.Is(err, ErrSyntax) {
 			t.Errorf("%q: %v", in, err)
 		}

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 
 	"snapfs/store/volume"
@@ -134,12 +135,26 @@ func parseFact(data []byte) (*Fact, error) {
 	return f, nil
 }
 
-// nanos and fromNanos keep the zero Time zero.
+// FirstTime and LastTime bound the times that a store can hold: nanoseconds since 1970 in 64 bits.
+var (
+	FirstTime = time.Unix(0, math.MinInt64).UTC() // in 1677
+	LastTime  = time.Unix(0, math.MaxInt64).UTC() // in 2262
+)
+
+// nanos and fromNanos keep the zero Time zero; the beginning of 1970 is kept as a nanosecond later. What is beyond the bounds is kept as the bound, so that a hold never ends too early.
 func nanos(t time.Time) int64 {
-	if t.IsZero() {
+	switch {
+	case t.IsZero():
 		return 0
+	case t.Before(FirstTime):
+		return math.MinInt64
+	case t.After(LastTime):
+		return math.MaxInt64
 	}
-	return t.UnixNano()
+	if n := t.UnixNano(); n != 0 {
+		return n
+	}
+	return 1
 }
 
 func fromNanos(n int64) time.Time {

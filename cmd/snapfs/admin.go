@@ -46,7 +46,7 @@ func (p *program) unlockAdmin(ctx context.Context, st *store.Store) error {
 	if file := p.adminPasswordFile(); file != "" {
 		return st.UnlockAdmin(ctx, func(context.Context, []store.KeySlot) (store.Secret, error) {
 			password, err := readPasswordFile(file)
-			return store.Secret{Password: password}, err
+			return store.Secret{Password: password}, givenBy(adminHint, err)
 		})
 	}
 	secret, found, err := p.givenSecret(ctx)
@@ -78,7 +78,7 @@ func (p *program) firstAdminSlot(ctx context.Context) (slot store.NewKeySlot, er
 		slot.Password, err = p.askNewPassword(ctx, "new admin password for "+p.global.store)
 	}
 	if err != nil {
-		err = fmt.Errorf("admin password: %w", err)
+		err = givenBy(adminHint, fmt.Errorf("admin password: %w", err))
 	}
 	return slot, err
 }

@@ -198,6 +198,9 @@ func (p *program) prepareArchive(ctx context.Context, st *store.Store, o *archiv
 			return err
 		}
 		o.KeepUntil = d.After(p.now())
+		if err := snapshot.Keepable("+"+o.keepFor, o.KeepUntil); err != nil {
+			return err
+		}
 	}
 	o.Target = func(permit archive.Permit) (archive.Target, error) {
 		return archive.OpenTarget(ctx, o.to, archive.TargetOptions{Block: o.block, Permit: permit, Stdout: stdoutVolumes{p.out.raw}})

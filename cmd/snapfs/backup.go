@@ -108,6 +108,9 @@ func (p *program) backupOptions(c *cli.Context, args []string) (o backupOptions,
 		if o.Time, _, err = snapshot.ParseTime(s, p.now(), p.zone); err != nil {
 			return o, err
 		}
+		if err = snapshot.Keepable(s, o.Time); err != nil {
+			return o, err
+		}
 		o.Time = o.Time.Truncate(time.Second) // TIME means the end of what it names
 	}
 	if o.Dataset != "" {

@@ -92,6 +92,10 @@ func hints(err error) []string {
 	if errors.As(err, &usage) && usage.hint != "" {
 		return []string{usage.hint}
 	}
+	var secret *secretError
+	if errors.As(err, &secret) {
+		return []string{secret.hint}
+	}
 	if list := candidateHints(err); list != nil {
 		return list
 	}

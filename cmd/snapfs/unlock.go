@@ -18,6 +18,28 @@ import (
 // errNoSecret: no password, key or identity to be had.
 var errNoSecret = errors.New("no password to be had")
 
+// Options that give a new slot's secret.
+const (
+	newSecretHint = "give --new-password-file, --new-password-command or --new-key-file, or set $SNAPFS_NEW_PASSWORD"
+	adminHint     = "give --admin-password-file, or set $" + adminPasswordVariable
+)
+
+// secretError is an errNoSecret with the options that give this secret: not those that unlock a store.
+type secretError struct {
+	error
+	hint string
+}
+
+func (e *secretError) Unwrap() error { return e.error }
+
+// givenBy adds the options to an errNoSecret.
+func givenBy(hint string, err error) error {
+	if errors.Is(err, errNoSecret) {
+		return &secretError{err, hint}
+	}
+	return err
+}
+
 // secretFlags are the options that say where a secret is. At most one may be set.
 type secretFlags struct {
 	passwordFile, passwordCommand, keyFile, identityFile string
@@ -152,11 +174,16 @@ func (p *program) newPassword(ctx context.Context, f secretFlags) (password []by
 	default:
 		return nil, false, nil
 	}
-	return password, true, err
+	return password, true, givenBy(newSecretHint, err)
 }
 
 // askNewPassword asks twice.
 func (p *program) askNewPassword(ctx context.Context, prompt string) ([]byte, error) {
+	password, err := p.askTwice(ctx, prompt)
+	return password, givenBy(newSecretHint, err)
+}
+
+func (p *program) askTwice(ctx context.Context, prompt string) ([]byte, error) {
 	first, err := p.askPassword(ctx, prompt+": ")
 	if err != nil {
 		return nil, err

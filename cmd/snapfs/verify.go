@@ -74,7 +74,7 @@ func readVerify(c *cli.Context) (o verifyOptions, err error) {
 	o.Data = o.Data || o.Repair
 	if head := c.String("head"); c.IsSet("head") {
 		id, err := hex.DecodeString(head)
-		if err != nil || len(id) != len(o.Head) {
+		if err != nil || len(id) != len(o.Head) || store.ID(id).IsZero() {
 			return o, usagef("--head wants the 64 hexadecimal digits of a head, not %q", head)
 		}
 		o.Head = store.ID(id)
