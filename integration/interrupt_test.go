@@ -6,6 +6,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"snapfs/integration/moments"
 )
 
 // TestKillRebuild kills a rebuild: the store goes on with the index it has, or makes a new one.
@@ -52,7 +56,13 @@ func TestInterruptRestore(t *testing.T) {
 	for i, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGINT, syscall.SIGKILL, syscall.SIGTERM, syscall.SIGKILL} {
 		out := w.path("out")
 		j := w.start("restore", snap, "--to", out)
-		time.Sleep(time.Duration(25+20*i) * time.Millisecond)
+		for !j.ended() { // before its handlers stand a process ends of itself by a signal
+			if _, err := os.Lstat(out); err == nil {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Duration(10*i) * time.Millisecond)
 		j.Process.Signal(signal)
 		code := j.wait().code
 		if wanted := map[bool]int{true: -1, false: 130}[signal == syscall.SIGKILL]; code != wanted && code != 0 {
@@ -74,8 +84,14 @@ func TestInterruptBackup(t *testing.T) {
 	src.files("files", 2000)
 	src.write("large", 60<<20)
 	for i, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		m := moments.Moment{Event: unix.IN_CREATE, Nth: 1, Delay: time.Duration(10*i) * time.Millisecond}
+		watch, err := moments.NewWatch(w.store, m)
+		if err != nil {
+			t.Fatal(err)
+		}
 		j := w.start("backup", "--quiet", "--dataset", "d", src.dir)
-		time.Sleep(time.Duration(60+20*i) * time.Millisecond)
+		watch.Await(m, j.ended)
+		watch.Close()
 		running := !j.ended()
 		j.Process.Signal(signal)
 		code := j.wait().code
