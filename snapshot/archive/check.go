@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 
-	"snapfs/snapshot"
 	"snapfs/store"
 	"snapfs/store/volume"
 )
@@ -112,10 +111,10 @@ type checker struct {
 	blobsOf  map[int][]store.ID // of findings by number: what the contents table has there
 	from     int                // the first finding of volume
 	file     *Volume            // that is read; nil: a pipe
-	copied   []byte             // a frame of a pipe as it came
 	volume   *Volume
 	set      *checkedSet // of volume; nil: no key
-	raw      []byte
+	ahead    []*checkedFrame
+	unused   []*checkedFrame
 }
 
 // checkedSet collects what a set holds.
@@ -216,6 +215,9 @@ func (c *checker) stream(ctx context.Context, name string, r io.Reader) error {
 			return err
 		}
 		it, err := s.Next()
+		if err != nil {
+			c.settleAll()
+		}
 		if err == io.EOF {
 			return nil
 		}
@@ -233,6 +235,9 @@ func (c *checker) stream(ctx context.Context, name string, r io.Reader) error {
 }
 
 func (c *checker) item(ctx context.Context, name string, it volume.StreamItem) error {
+	if it.Kind != volume.StreamFrame || it.Damage != nil {
+		c.settleAll() // so that findings come in the order of the volume
+	}
 	switch it.Kind {
 	case volume.StreamLabel:
 		return c.begin(ctx, name, it)
@@ -330,30 +335,21 @@ func (c *checker) frame(it volume.StreamItem) {
 	if c.set == nil || v.set == nil || v.ID != it.Volume || !it.Header.Kind.Sealed() || !it.Header.Kind.Known() {
 		return
 	}
-	bad := func(what string, id store.ID) {
-		c.found(Finding{Offset: it.At, Length: int64(it.Header.Stored()), Blob: id, What: what})
-	}
-	aead, err := v.set.aead(v.ID)
-	if err != nil {
-		bad(err.Error(), store.ID{})
-		return
-	}
-	if c.file == nil && it.Header.Kind == volume.FrameBlobs {
-		c.copied = append(c.copied[:0], it.Stored...)
-	}
-	_, plain, err := volume.OpenFrame(it.Stored, v.ID, aead)
-	if err != nil {
-		bad("a frame does not open: "+err.Error(), store.ID{})
-		return
-	}
+	f := c.newFrame(it)
 	switch it.Header.Kind {
-	case volume.FrameSet:
-		c.record(v.set, plain)
 	case volume.FrameBlobs:
-		if blobs := c.blobs(plain, bad); len(blobs) > 0 && store.Kind(blobs[0].Kind) != store.KindChunk {
-			c.keepMetadata(it, blobs)
-		}
-	case volume.FrameContents:
+		c.begun(f)
+		return
+	case volume.FrameSet, volume.FrameContents:
+		c.settleAll()
+	}
+	plain, ok := f.plain()
+	c.settle(f)
+	switch {
+	case !ok:
+	case it.Header.Kind == volume.FrameSet:
+		c.record(v.set, plain)
+	case it.Header.Kind == volume.FrameContents:
 		c.contents(plain)
 	}
 }
@@ -365,49 +361,6 @@ func (c *checker) record(s *openSet, plain []byte) {
 			c.torn[t.Volume] = t.Whole
 		}
 	}
-}
-
-// blobs names every blob of a frame anew, and notes what it needs.
-func (c *checker) blobs(plain []byte, bad func(string, store.ID)) []volume.Blob {
-	pack, err := volume.ParsePack(plain)
-	var body []byte
-	if err == nil {
-		body, err = pack.Body(c.raw)
-	}
-	if err != nil {
-		bad("a frame cannot be decoded: "+err.Error(), store.ID{})
-		return nil
-	}
-	at := uint32(0)
-	for _, b := range pack.Blobs {
-		data := body[at : at+b.Length]
-		at += b.Length
-		c.result.Blobs++
-		kind := store.Kind(b.Kind)
-		if c.b.BlobID(kind, data) != b.ID {
-			bad("a blob is not what its name says", b.ID)
-			continue
-		}
-		if kind == store.KindChunk {
-			c.set.chunks.add(b.ID)
-			continue
-		}
-		c.set.metadata.add(b.ID)
-		err := snapshot.References(kind, data, func(kind store.Kind, id store.ID) {
-			if kind == store.KindChunk {
-				c.set.uses.add(id)
-			} else {
-				c.set.needs.add(id)
-			}
-		})
-		if err != nil {
-			bad(err.Error(), b.ID)
-		}
-	}
-	if pack.Codec != volume.CodecNone { // else it lies in the stream's memory
-		c.raw = body
-	}
-	return pack.Blobs
 }
 
 // finish looks at the sets, now that everything was read.

@@ -10,22 +10,22 @@ import (
 )
 
 // keepMetadata remembers where metadata lie, so that paths can be told in the end; of a pipe they go to scratch. Without room paths are not told.
-func (c *checker) keepMetadata(it volume.StreamItem, blobs []volume.Blob) {
-	at := it.Offset
+func (c *checker) keepMetadata(f *checkedFrame) {
+	at := f.offset
 	if c.file == nil {
 		if c.b.spool == nil {
-			f, err := snapshot.ScratchFile(c.o.Scratch)
+			file, err := snapshot.ScratchFile(c.o.Scratch)
 			if err != nil {
 				return
 			}
-			c.b.spool = &spool{file: f}
+			c.b.spool = &spool{file: file}
 		}
 		var err error
-		if at, err = c.b.spool.put(c.copied); err != nil {
+		if at, err = c.b.spool.put(f.copied); err != nil {
 			return
 		}
 	}
-	c.volume.set.add(c.volume, &c.b.index, at, it.Header.Stored(), blobs)
+	c.volume.set.add(c.volume, &c.b.index, at, f.header.Stored(), f.blobs)
 }
 
 // contents looks what lay where something was found in the volume, now that its contents table comes.
