@@ -93,6 +93,9 @@ func TestKillArchiveCreate(t *testing.T) {
 			}
 			args = []string{"archive", "create", "--to", dir, "--resume", name, "--volume-size", "4M", "--parity-dir", sums}
 			if s.State != "unfinished" {
+				if _, err := os.Stat(filepath.Join(dir, name+".txt")); err != nil {
+					t.Errorf("a finished set without its text: %v", err)
+				}
 				break
 			}
 		}

@@ -187,11 +187,11 @@ func (w *setWriter) write(ctx context.Context) (res Result, err error) {
 	}
 	w.set.Finished, w.set.Lost = now, int64(len(p.lost))
 	w.set.Plain, w.set.Chunks = w.written.MetadataBytes+w.written.ChunkBytes, w.written.Chunks
+	res.Sheet, res.SheetErr = w.writeSheet(ctx) // first: whoever is killed here goes on with --resume, which writes it anew
 	if err := w.save(ctx); err != nil {
 		return res, err
 	}
 	res.Set, res.Written, res.Lost, res.Stored = w.set, w.written, p.lost, w.sealed
-	res.Sheet, res.SheetErr = w.writeSheet(ctx)
 	return res, w.finishParity()
 }
 

@@ -100,10 +100,5 @@ func (w *setWriter) writeSheet(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sets := Sets(state.Archives)
-	s := sets.byID(w.set.ID)
-	if s == nil {
-		return "", ErrUnknownSet
-	}
-	return w.target.Sheet(w.set.Name, sets.Sheet(s, w.st.ID()))
+	return w.target.Sheet(w.set.Name, Sets(state.Archives).Sheet(&w.set, w.st.ID()))
 }

@@ -1,0 +1,53 @@
+package archive
+
+import (
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+)
+
+// sheetTarget is asked to take the sheet when the store may not know yet that the set is finished.
+type sheetTarget struct {
+	Target
+	before func()
+}
+
+func (t *sheetTarget) Sheet(name, text string) (string, error) {
+	t.before()
+	return t.Target.Sheet(name, text)
+}
+
+// TestFinishedSetHasItsSheet: a set becomes finished when its sheet is there, so that whoever was killed before goes on and makes it.
+func TestFinishedSetHasItsSheet(t *testing.T) {
+	s := newSource(t)
+	out := t.TempDir()
+	o := s.options(out, s.take(randomFiles(rand.New(rand.NewPCG(8, 8)), 5)))
+	o.Name = "one"
+	asked := false
+	o.Target = func(p Permit) (Target, error) {
+		d, err := NewDirectory(out, p)
+		return &sheetTarget{d, func() {
+			asked = true
+			state, err := s.st.State(t.Context())
+			must(t, err)
+			for _, set := range state.Archives {
+				if !set.Finished.IsZero() {
+					t.Errorf("set %s is finished before its sheet", set.Name)
+				}
+			}
+		}}, err
+	}
+	res, err := Create(t.Context(), s.st, o)
+	must(t, err)
+	text, err := os.ReadFile(res.Sheet)
+	must(t, err)
+	if !asked || strings.Contains(string(text), "not finished") || !strings.Contains(string(text), res.Set.Volumes[0].Where) {
+		t.Errorf("asked %v; the sheet:\n%s", asked, text)
+	}
+	state, err := s.st.State(t.Context())
+	must(t, err)
+	if found := Sets(state.Archives).byID(res.Set.ID); found == nil || found.Finished.IsZero() {
+		t.Errorf("the set is not finished: %+v", found)
+	}
+}
