@@ -4,14 +4,23 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
 // snapfs is the binary under test.
 var snapfs string
 
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+func TestMain(m *testing.M) {
+	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT} {
+		if signal.Ignored(sig) { // by nohup, or a shell's "&": the commands under test would ignore it too, as they should
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
+	os.Exit(buildAndRun(m))
+}
 
 // buildAndRun tests what it builds or, so that a released binary can be tested, the one that $SNAPFS_BINARY names.
 func buildAndRun(m *testing.M) int {
