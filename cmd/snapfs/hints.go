@@ -171,6 +171,10 @@ func typedHints(err error) []string {
 	if as[*archive.ParentError](err) {
 		return []string{"give these volumes with --from as well, or send them through the pipe behind the others; --incomplete restores what there is"}
 	}
+	var gone *archive.GoneError
+	if errors.As(err, &gone) {
+		return []string{"'snapfs archive mark " + gone.Set + " --state retired' gives the set up; 'snapfs archive create' makes a new one"}
+	}
 	var missing *store.MissingError
 	var corrupt *store.CorruptError
 	if errors.As(err, &missing) || errors.As(err, &corrupt) {

@@ -94,11 +94,10 @@ func (w *setWriter) chooseSnapshots(state *store.State, ids []store.ID) error {
 		return ErrNoSnapshots
 	}
 	for _, id := range ids {
-		i := slices.IndexFunc(state.Snapshots, func(s store.Snapshot) bool { return s.ID == id && !s.Partial })
-		if i < 0 {
+		s := committed(state, id)
+		if s == nil {
 			return fmt.Errorf("snapshot %s: %w", id, store.ErrNotFound)
 		}
-		s := state.Snapshots[i]
 		w.set.Snapshots = append(w.set.Snapshots, store.ArchivedSnapshot{ID: s.ID, Dataset: s.Dataset, Name: s.Name, Start: s.Start})
 		w.head.Snapshots = append(w.head.Snapshots, HeadSnapshot{
 			ID: s.ID, Dataset: s.Dataset, Name: s.Name, Start: s.Start, Slot: s.Slot, Summary: s.Summary, Tags: s.Tags,
@@ -110,6 +109,15 @@ func (w *setWriter) chooseSnapshots(state *store.State, ids []store.ID) error {
 		}
 	}
 	return nil
+}
+
+// committed is a snapshot that was committed and has not been pruned, nil if there is none.
+func committed(state *store.State, id store.ID) *store.Snapshot {
+	i := slices.IndexFunc(state.Snapshots, func(s store.Snapshot) bool { return s.ID == id && !s.Partial })
+	if i < 0 {
+		return nil
+	}
+	return &state.Snapshots[i]
 }
 
 func appendNew(list []string, s string) []string {

@@ -1,6 +1,11 @@
 package archive
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+
+	"snapfs/store"
+)
 
 // Creating a set.
 var (
@@ -35,6 +40,16 @@ var (
 	// ErrParityLost: the sums of an interrupted set are not in the directory for parity, and the volumes are not where they were written.
 	ErrParityLost = errors.New("what the parity volumes are made of is not there")
 )
+
+// GoneError: a set was interrupted, and a snapshot that it was to hold has been pruned since.
+type GoneError struct {
+	Set      string
+	Snapshot store.ArchivedSnapshot
+}
+
+func (e *GoneError) Error() string {
+	return fmt.Sprintf("set %s cannot be finished: its snapshot %s@%s (%.8s) was forgotten and pruned", e.Set, e.Snapshot.Dataset, e.Snapshot.Name, e.Snapshot.ID)
+}
 
 // ErrRecord: a record of a set is not what a writer makes.
 var ErrRecord = errors.New("malformed record of an archive set")

@@ -10,78 +10,80 @@ import (
 
 // Resume goes on with a set that was interrupted: complete volumes stay, everything else is written again. Of the options those count
 // that say where and how to write; what is in the set was said when it was begun. Errors: ErrUnknownSet, ErrFinished, ErrExpired, ErrParityLost,
-// store.ErrNotFound (a snapshot is gone), and those of Create.
+// *GoneError, and those of Create.
 func Resume(ctx context.Context, st *store.Store, ref string, o Options) (Result, error) {
 	if err := o.fill(); err != nil {
 		return Result{}, err
 	}
-	w, unlock, err := interrupted(ctx, st, ref, &o)
+	_, set, err := unfinished(ctx, st, ref)
+	if err != nil {
+		return Result{}, err
+	}
+	unlock, err := st.LockArchives(ctx, set.Pool, o.Wait)
 	if err != nil {
 		return Result{}, err
 	}
 	defer unlock()
+	w, err := interrupted(ctx, st, fmt.Sprintf("%x", set.ID), &o) // it may have been written by whoever had the lock
+	if err != nil {
+		return Result{}, err
+	}
 	return w.write(ctx)
 }
 
-func resumable(s *store.ArchiveSet) error {
-	switch {
-	case !s.Expired.IsZero():
-		return fmt.Errorf("%s: %w", s.Name, ErrExpired)
-	case !s.Finished.IsZero():
-		return fmt.Errorf("%s: %w", s.Name, ErrFinished)
-	}
-	return nil
-}
-
-// interrupted finds the set and brings its writer into the state after the last complete volume.
-func interrupted(ctx context.Context, st *store.Store, ref string, o *Options) (_ *setWriter, unlock func(), err error) {
+// unfinished finds a set that can be gone on with.
+func unfinished(ctx context.Context, st *store.Store, ref string) (*store.State, *store.ArchiveSet, error) {
 	state, err := st.State(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	set, err := Sets(state.Archives).Find(ref)
+	s, err := Sets(state.Archives).Find(ref)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case !s.Expired.IsZero():
+		return nil, nil, fmt.Errorf("%s: %w", s.Name, ErrExpired)
+	case !s.Finished.IsZero():
+		return nil, nil, fmt.Errorf("%s: %w", s.Name, ErrFinished)
+	}
+	return state, s, nil
+}
+
+// interrupted brings a set's writer into the state after the last complete volume.
+func interrupted(ctx context.Context, st *store.Store, ref string, o *Options) (*setWriter, error) {
+	state, set, err := unfinished(ctx, st, ref)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if err := resumable(set); err != nil {
-		return nil, nil, err
-	}
-	if unlock, err = st.LockArchives(ctx, set.Pool, o.Wait); err != nil {
-		return nil, nil, err
-	}
-	defer func() {
-		if err != nil {
-			unlock()
-		}
-	}()
-	if state, err = st.State(ctx); err != nil { // it may have been written by whoever had the lock
-		return nil, nil, err
-	}
-	sets := Sets(state.Archives)
-	w := &setWriter{st: st, o: o, set: *sets.byID(set.ID)}
-	if err := resumable(&w.set); err != nil {
-		return nil, nil, err
-	}
+	w := &setWriter{st: st, o: o, set: *set}
 	if err := w.state.decode(w.set.Resume); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if w.keys, err = st.OpenSetKeys(w.set.ID, w.state.sealed); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	ids := make([]store.ID, len(w.set.Snapshots))
-	for i, s := range w.set.Snapshots {
-		ids[i] = s.ID
-	}
-	w.set.Snapshots, w.state.datasets, w.state.hosts = nil, nil, nil
-	if err := w.chooseSnapshots(state, ids); err != nil {
-		return nil, nil, err
+	if err := w.chooseAgain(state); err != nil {
+		return nil, err
 	}
 	w.state.keys.ID = w.set.ID
 	for _, v := range w.set.Volumes {
 		w.sealed += v.Size
 	}
-	w.target, err = o.Target(w.permit(sets))
-	return w, unlock, err
+	w.target, err = o.Target(w.permit(state.Archives))
+	return w, err
+}
+
+// chooseAgain takes the snapshots that the set was begun with. Errors: *GoneError.
+func (w *setWriter) chooseAgain(state *store.State) error {
+	var ids []store.ID
+	for _, s := range w.set.Snapshots {
+		if committed(state, s.ID) == nil {
+			return &GoneError{Set: w.set.Name, Snapshot: s}
+		}
+		ids = append(ids, s.ID)
+	}
+	w.set.Snapshots = nil
+	return w.chooseSnapshots(state, ids)
 }
 
 // Fields of what an unfinished set needs to go on. On disk; append only.
