@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"snapfs/store"
 )
 
 // checkMountpoint returns the mountpoint's absolute path without symbolic links, or why nothing can be mounted there.
@@ -90,51 +92,18 @@ func checkDirectory(path string, nonEmpty bool) error {
 	return nil
 }
 
-// apart refuses a mountpoint from which the server could reach its store only through itself. Directories are
-// compared by identity, so that no other name for one of them (a bind mount) slips through.
+// apart refuses a mountpoint from which the server could reach its store only through itself.
 func apart(path, storeDir string) error {
-	storeDir, err := filepath.EvalSymlinks(storeDir)
-	if err != nil {
-		return err
-	}
-	switch inside, err := isBelow(path, storeDir); {
+	at, err := store.Locate(path, storeDir)
+	switch {
 	case err != nil:
 		return err
-	case inside && sameDir(path, storeDir):
+	case at == store.AtTop:
 		return ErrOverStore
-	case inside:
+	case at == store.Inside:
 		return ErrInsideStore
-	}
-	above, err := isBelow(storeDir, path)
-	if err == nil && above {
+	case at == store.Above:
 		return ErrAboveStore
 	}
-	return err
-}
-
-// isBelow reports whether path is dir or below it.
-func isBelow(path, dir string) (bool, error) {
-	want, err := os.Stat(dir)
-	if err != nil {
-		return false, err
-	}
-	for {
-		have, err := os.Stat(path)
-		if err != nil {
-			return false, err
-		}
-		if os.SameFile(have, want) {
-			return true, nil
-		}
-		if path == "/" {
-			return false, nil
-		}
-		path = filepath.Dir(path)
-	}
-}
-
-func sameDir(a, b string) bool {
-	x, errX := os.Stat(a)
-	y, errY := os.Stat(b)
-	return errX == nil && errY == nil && os.SameFile(x, y)
+	return nil
 }

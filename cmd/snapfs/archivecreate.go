@@ -168,6 +168,13 @@ func (p *program) runArchiveCreate(ctx context.Context, o archiveCreateOptions) 
 	if o.to == "-" && (p.global.json || p.out.terminal) {
 		return usagef("--to - writes volumes to standard output: it goes neither to a terminal nor together with --json")
 	}
+	places := []string{o.ParityDir}
+	if o.to != "-" {
+		places = append(places, o.to)
+	}
+	if err := p.outsideStore(places...); err != nil {
+		return err
+	}
 	return p.withStore(ctx, "archive create", func(st *store.Store) error {
 		r := p.newReporter()
 		defer r.clear()

@@ -54,6 +54,9 @@ func (p *program) runArchiveImport(ctx context.Context, o archiveImportOptions) 
 	if err != nil {
 		return err
 	}
+	if err := p.outsideStore(o.scratch); err != nil {
+		return err
+	}
 	bo := o.open
 	bo.Scratch, bo.All = o.scratch, true
 	b, err := archive.Open(ctx, o.volumes, bo)

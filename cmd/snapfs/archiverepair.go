@@ -52,6 +52,9 @@ type repairSummary struct {
 }
 
 func (p *program) runArchiveRepair(ctx context.Context, volumes []string, to string) error {
+	if err := p.outsideStore(to); err != nil {
+		return err
+	}
 	r := p.newReporter()
 	defer r.clear()
 	result, err := archive.Repair(ctx, volumes, archive.RepairOptions{

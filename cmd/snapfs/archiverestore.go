@@ -94,7 +94,10 @@ func (p *program) bareOptions() archive.OpenOptions {
 
 func (p *program) runArchiveRestore(ctx context.Context, o archiveRestoreOptions) error {
 	limitMemory(restoreMemory)
-	o.Scratch = o.scratch
+	if err := p.outsideStore(o.To, o.scratch); err != nil {
+		return err
+	}
+	o.Store, o.Scratch = p.global.store, o.scratch
 	bo := p.bareOptions()
 	bo.Scratch, bo.KeepAll, bo.Incomplete = o.scratch, o.scratch != "", o.incomplete
 	bo.Resolve = func(ctx context.Context, st snapshot.Store) (*snapshot.Target, error) {
@@ -116,18 +119,18 @@ func (p *program) runArchiveRestore(ctx context.Context, o archiveRestoreOptions
 	if o.Protect, err = fs.Mounts(); err != nil {
 		return err
 	}
-	o.Protect = append(o.Protect, directories(o.from)...)
+	o.Protect = append(o.Protect, presentFiles(o.from)...)
 	return p.restoreFrom(ctx, b, tree, t, o.restoreOptions)
 }
 
-// directories are the arguments that are directories: --delete spares them.
-func directories(args []string) (list []string) {
+// presentFiles are the arguments that are files or directories: --delete spares them.
+func presentFiles(args []string) (list []string) {
 	for _, arg := range args {
 		path, err := filepath.Abs(arg)
 		if err != nil {
 			continue
 		}
-		if info, err := os.Stat(path); err == nil && info.IsDir() {
+		if _, err := os.Stat(path); err == nil {
 			list = append(list, path)
 		}
 	}

@@ -91,6 +91,9 @@ type archiveProgress struct {
 }
 
 func (p *program) runArchiveVerify(ctx context.Context, o archiveVerifyOptions) error {
+	if err := p.outsideStore(o.scratch); err != nil {
+		return err
+	}
 	r := p.newReporter()
 	defer r.clear()
 	co := archive.CheckOptions{OpenOptions: o.open, NoKey: o.noKey}

@@ -34,6 +34,7 @@ var plainHints = []struct {
 	{store.ErrNoKeys, "'snapfs key import' puts back what 'snapfs key export' printed; copies of the store have a directory 'keys' as well"},
 	{store.ErrDamagedBundle, "'snapfs key import' puts back what 'snapfs key export' printed; copies of the store have a directory 'keys' as well"},
 	{store.ErrDamagedSlot, "another slot may open it ('snapfs key list'); 'snapfs key import' puts back what 'snapfs key export' printed"},
+	{store.ErrInside, "choose a place outside of the store: nobody but the store itself writes there"},
 	{store.ErrConfig, "put snapfs.json back from a copy of the store, or move it away: 'snapfs rebuild' makes it anew from keys and volumes"},
 	{store.ErrSheet, "compare these lines with the sheet; nothing has been changed"},
 	{store.ErrLastSlot, "add another slot first: 'snapfs key add'"},

@@ -17,6 +17,11 @@ func (p *program) storeDir() (string, error) {
 	return p.global.store, nil
 }
 
+// outsideStore refuses places in the store for what a command writes, if a store was named.
+func (p *program) outsideStore(paths ...string) error {
+	return store.CheckOutside(p.global.store, paths...)
+}
+
 // withStore opens the store for fn and closes it after. job says what this process does, for people who meet it.
 func (p *program) withStore(ctx context.Context, job string, fn func(*store.Store) error) error {
 	return p.withStoreAs(ctx, p.storeOptions(job), fn)

@@ -72,6 +72,9 @@ func (p *program) readRestoreOptions(c *cli.Context, ref string) (o restoreOptio
 
 func (p *program) runRestore(ctx context.Context, o restoreOptions) error {
 	limitMemory(restoreMemory)
+	if err := p.outsideStore(o.To); err != nil {
+		return err
+	}
 	o.Workers = 2 * overlapCalls() // they wait for the disk as well
 	so := p.storeOptions("restore of " + o.ref)
 	so.Cache = restoreCache
@@ -83,7 +86,7 @@ func (p *program) runRestore(ctx context.Context, o restoreOptions) error {
 		if o.Protect, err = fs.Mounts(); err != nil {
 			return err
 		}
-		o.Protect = append(o.Protect, st.Dir())
+		o.Store = st.Dir()
 		return p.restoreFrom(ctx, st, tree, t, o)
 	})
 }

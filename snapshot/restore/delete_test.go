@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"snapfs/snapshot"
+	"snapfs/store"
 )
 
 // paths lists everything below dir.
@@ -204,5 +205,35 @@ func TestDeleteProtected(t *testing.T) {
 	mustRun(t, blobs, several, o)
 	if got := paths(t, dst); got != left {
 		t.Errorf("left\n%s\nwant\n%s", got, left)
+	}
+}
+
+// TestStoreIsLeft: the store and what is protected are known under any name, and nothing is restored into the store.
+func TestStoreIsLeft(t *testing.T) {
+	src, base := t.TempDir(), t.TempDir()
+	write(t, src+"/a/store/f", []byte("f"), 0o644)
+	write(t, src+"/a/kept/f", []byte("f"), 0o644)
+	write(t, src+"/a/g", []byte("g"), 0o644)
+	blobs := newBlobs()
+	tree := open(t, blobs, take(t, blobs, src, nil))
+	dst := base + "/dst"
+	for _, p := range []string{"a/store/volumes/1", "a/store/x", "a/kept/x", "a/x"} {
+		write(t, dst+"/"+p, nil, 0o644)
+	}
+	ok(t, os.Symlink(dst+"/a", base+"/link"))
+	o := Options{To: dst, Delete: true, Store: base + "/link/store", Protect: []string{base + "/link/kept"}}
+	var reported []error
+	o.OnError = func(e *snapshot.PathError) { reported = append(reported, e) }
+	result, err := runThrough(t, context.Background(), blobs, tree, o)
+	if err != nil || result.Errors != 1 || len(reported) != 1 || !errors.Is(reported[0], store.ErrInside) {
+		t.Errorf("%+v, %v, %v", result, reported, err)
+	}
+	if got, want := paths(t, dst), "a a/g a/kept a/kept/f a/kept/x a/store a/store/volumes a/store/volumes/1 a/store/x"; got != want {
+		t.Errorf("left\n%s\nwant\n%s", got, want)
+	}
+	for _, to := range []string{base + "/link/store", dst + "/a/store/new/deep"} {
+		if _, err := runThrough(t, context.Background(), blobs, tree, Options{To: to, Store: dst + "/a/store"}); !errors.Is(err, store.ErrInside) {
+			t.Errorf("%s: %v", to, err)
+		}
 	}
 }

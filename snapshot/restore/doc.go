@@ -43,11 +43,12 @@
 //
 // Directories are merged. Under OverwriteAlways anything but a directory is replaced by what the snapshot holds, and an empty directory
 // is; a directory that is not empty is removed only with Delete, by the rules of Delete, else it is an error (ErrNotEmpty).
+// Nothing is ever written to the store that is read: a destination in it is refused, its directory is passed over.
 // Immutable and append-only flags are taken away by root under OverwriteAlways where they are in the way, and set again from
 // the snapshot at the end.
 //
 // Delete spares what the snapshot's excludes, ignore files, size limit and cache tags kept out of it, paths that were
-// unreadable, Options.Protect, every mount point, and directories on another file system than the restored path. Where several paths
+// unreadable, the store, Options.Protect, every mount point, and directories on another file system than the restored path. Where several paths
 // were saved, the directories that only lead to them are not cleaned.
 //
 // # Attributes

@@ -148,11 +148,21 @@ func (r *run) ignoresAbove() (m *snapshot.Matcher) {
 	return m
 }
 
+// protects reports whether a directory is one that is protected, or below one, by whatever name it was reached.
+func (k *keeper) protects(f *folder) bool {
+	for ; f != nil; f = f.parent {
+		if k.inodes[inode{f.dev, f.ino}] {
+			return true
+		}
+	}
+	return false
+}
+
 // spares reports whether nothing at all may be deleted in a directory that the snapshot has.
 func (r *run) spares(l *level, fd int) bool {
 	f := l.folder
 	rel := f.rel()
-	if !r.Delete || r.dest.only != nil || r.dest.upper(rel) || r.keep.unreadable[r.dest.source(rel)] {
+	if !r.Delete || r.keep.protects(f) || r.dest.only != nil || r.dest.upper(rel) || r.keep.unreadable[r.dest.source(rel)] {
 		return true
 	}
 	base := f // the directory at the source path, whose file system is the only one

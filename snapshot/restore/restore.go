@@ -43,7 +43,8 @@ type Options struct {
 	Patch            bool // write changed stretches of regular files with one link in place
 	DryRun           bool
 
-	Protect  []string // absolute paths never touched by Delete: the store, snapfs mounts
+	Store    string   // the directory of the store, in which nothing is touched; "": none is known
+	Protect  []string // absolute paths never touched by Delete, under whatever name: snapfs mounts, volumes
 	Host     string   // this machine's name, for InPlace
 	Workers  int      // 0: two per core
 	Scratch  string   // for what outgrows memory; "": the system's temporary directory
@@ -65,7 +66,7 @@ const (
 	ActionEqual      Action = "equal"      // nothing to do
 	ActionAttributes Action = "attributes" // content equal, attributes corrected
 	ActionDelete     Action = "delete"
-	ActionSkip       Action = "skip" // kept because of Overwrite
+	ActionSkip       Action = "skip" // kept because of Overwrite, or because it is the store
 )
 
 // Item is one thing done to the destination.

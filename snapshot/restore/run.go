@@ -39,6 +39,7 @@ type run struct {
 	owner      owner
 	umask      uint32
 	chooser    *chooser
+	storeAt    inode   // the store's directory; zero: none is there
 	keep       *keeper // what Delete must leave alone
 	dest       *destination
 	folders    *folders
@@ -91,6 +92,16 @@ func (r *run) prepare() (err error) {
 		return err
 	}
 	r.total.EntriesTotal, r.total.BytesTotal = dest.totals(r.tree.Manifest())
+	if r.Store != "" {
+		if err := store.CheckOutside(r.Store, dest.root); err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if unix.Stat(r.Store, &st) == nil {
+			r.storeAt = inode{uint64(st.Dev), st.Ino}
+			r.Protect = append(slices.Clone(r.Protect), r.Store)
+		}
+	}
 	if r.Delete {
 		if r.keep, err = newKeeper(r.tree.Manifest(), r.Protect); err != nil {
 			return err

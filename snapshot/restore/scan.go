@@ -235,9 +235,22 @@ func (r *run) look(f *folder) {
 			f.state = blocked
 			r.did(f.parent, f.name, ActionSkip)
 		}
+	case inode{uint64(st.Dev), st.Ino} == r.storeAt:
+		r.leaveStore(f)
 	default:
 		r.enter(f, fd, &st)
 	}
+}
+
+// leaveStore passes over the store's directory, of which a snapshot in that store has at most the place: whatever it has there besides is an
+// earlier directory of that name.
+func (r *run) leaveStore(f *folder) {
+	if f.source.Totals.Entries > 0 {
+		r.block(f, "restore", store.ErrInside)
+		return
+	}
+	f.state = blocked
+	r.did(f.parent, f.name, ActionSkip)
 }
 
 // enter opens a directory that exists.
