@@ -89,7 +89,7 @@ func missingDevice() bool {
 func raiseReadahead(info mountInfo, log *slog.Logger) {
 	path := filepath.Join("/sys/class/bdi", info.device, "read_ahead_kb")
 	if err := os.WriteFile(path, []byte(readAhead), 0); err != nil {
-		log.Debug("readahead stays small", "error", err)
+		log.Debug("readahead stays small", "err", err)
 	}
 }
 

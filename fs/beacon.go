@@ -34,7 +34,7 @@ func newBeacon(info mountInfo, log *slog.Logger) *beacon {
 		}
 		unix.Close(fd)
 	}
-	log.Warn("umount will not wait for this process", "error", err)
+	log.Warn("umount will not wait for this process", "err", err)
 	return nil
 }
 

@@ -136,7 +136,7 @@ func (s *server) fail(op string, id uint64, err error) fuse.Status {
 	st := toErrno(err)
 	if st == fuse.EIO && s.report.first(id, err) {
 		snap, name := s.where(id)
-		s.report.log.Error("cannot read", "snapshot", snap, "path", name, "request", op, "error", err)
+		s.report.log.Error("cannot read", "snapshot", snap, "path", name, "request", op, "err", err)
 	}
 	return st
 }

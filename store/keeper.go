@@ -51,7 +51,7 @@ func (k *keeper) run() {
 // keepUp does it; that it fails is no news to anybody but the log.
 func (k *keeper) keepUp(ctx context.Context, budget upkeepBudget) {
 	if _, err := k.e.upkeep(ctx, nil, budget); err != nil && ctx.Err() == nil {
-		k.e.log.Warn("upkeep", "err", err)
+		k.e.log.Warn("upkeep was not finished", "err", err)
 	}
 }
 

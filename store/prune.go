@@ -237,7 +237,7 @@ func (p *pruning) end() {
 	p.e.pinned = nil
 	p.e.mu.Unlock()
 	if err := p.marking.close(); err != nil {
-		p.e.log.Warn("prune", "err", err)
+		p.e.log.Warn("a scratch file of the prune is left behind", "err", err)
 	}
 }
 

@@ -166,7 +166,7 @@ func (e *engine) indexVolume(x *index, v *volumeState, news *found) error {
 	defer file.Close()
 	if err := e.readLabel(file, v); err != nil {
 		if errors.Is(err, errForeign) || errors.Is(err, volume.ErrNewerVersion) {
-			e.log.Warn("volume ignored", "volume", v.id, "err", err)
+			e.log.Warn("volume is ignored", "volume", v.id, "err", err)
 			return nil
 		}
 		e.log.Warn("volume has a damaged label", "volume", v.id, "err", err)

@@ -66,7 +66,7 @@ func (s *server) accept() {
 		conn, err := s.listener.AcceptUnix()
 		if err != nil {
 			if s.ctx.Err() == nil {
-				s.log.Warn("socket of the store", "err", err)
+				s.log.Warn("no connection can be taken on the socket of the store", "err", err)
 				pause(s.ctx, 100*time.Millisecond) // out of descriptors: others may come free
 			}
 			continue

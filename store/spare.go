@@ -31,7 +31,7 @@ func (e *engine) keepSpare() {
 		return
 	}
 	if err := e.ownIndex(); err != nil {
-		e.log.Warn("space set aside", "err", err)
+		e.log.Warn("space set aside in the index has the wrong owner", "err", err)
 	}
 }
 

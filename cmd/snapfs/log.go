@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// logHandler writes log records as plain messages: "text: key value, key value".
+// logHandler writes log records as plain messages: "text (key value, key value): error".
 type logHandler struct {
 	level slog.Level
 	write func(line string)
@@ -25,14 +25,19 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 		return true
 	})
 	var parts []string
+	cause := ""
 	for _, a := range attrs {
+		if a.Key == "err" {
+			cause = fmt.Sprintf(": %v", a.Value)
+			continue
+		}
 		parts = append(parts, fmt.Sprintf("%s %v", a.Key, a.Value))
 	}
 	line := r.Message
 	if len(parts) > 0 {
-		line += ": " + strings.Join(parts, ", ")
+		line += " (" + strings.Join(parts, ", ") + ")"
 	}
-	h.write(line)
+	h.write(line + cause)
 	return nil
 }
 
