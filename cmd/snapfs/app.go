@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -98,7 +100,27 @@ func prepare(c *cli.Command) {
 	}
 }
 
-func usageFailed(_ *cli.Context, err error, _ bool) error { return asUsage(err) }
+// badValue is how the flag package under urfave/cli says that an option cannot have a value.
+var badValue = regexp.MustCompile(`(?s)^invalid (?:boolean )?value ("(?:[^"\\]|\\.)*") for (?:flag )?-([^:]+): (.*)$`)
+
+// usageFailed tells of an option under the name that was typed.
+func usageFailed(_ *cli.Context, err error, _ bool) error {
+	m := badValue.FindStringSubmatch(err.Error())
+	if m == nil {
+		return asUsage(err)
+	}
+	name, value, reason := "--"+m[2], m[1], m[3]
+	if len(m[2]) == 1 {
+		name = "-" + m[2]
+	}
+	if text, err := strconv.Unquote(value); err == nil && text != "" {
+		value = text
+	}
+	if reason == "parse error" { // of an option that takes a number: any text will do for the others
+		reason = "not a whole number"
+	}
+	return usagef("%s %s: %s", name, value, reason)
+}
 
 func globalFlags() []cli.Flag {
 	return append([]cli.Flag{

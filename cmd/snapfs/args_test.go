@@ -147,3 +147,39 @@ func TestNearest(t *testing.T) {
 		}
 	}
 }
+
+// TestBadValues: an option that cannot have its value is named as it was typed.
+func TestBadValues(t *testing.T) {
+	clearStore(t)
+	for _, test := range []struct {
+		want string
+		args []string
+	}{
+		{"--last x: not a whole number", []string{"snapshots", "--last", "x"}},
+		{`--last a"b\c: not a whole number`, []string{"snapshots", `--last=a"b\c`}},
+		{"--keep-daily 1.5: not a whole number", []string{"forget", "--keep-daily", "1.5"}},
+		{"--keep-last 99999999999999999999: value out of range", []string{"forget", "--keep-last=99999999999999999999"}},
+		{"--parity-volumes -: not a whole number", []string{"archive", "create", "--to", "x", "--parity-volumes", "-"}},
+	} {
+		r := runLine(t, "", test.args...)
+		if r.code != exitUsage || r.stderr != "snapfs: "+test.want+"\n" {
+			t.Errorf("snapfs %q: exit code %d, %q, want %q", test.args, r.code, r.stderr, test.want)
+		}
+	}
+	// Every type of option there is, as the flag package complains of it.
+	for _, f := range []cli.Flag{
+		&cli.IntFlag{Name: "some"}, &cli.UintFlag{Name: "some"}, &cli.Int64Flag{Name: "some"}, &cli.Float64Flag{Name: "some"}, &cli.DurationFlag{Name: "some"},
+		&cli.BoolFlag{Name: "some"}, &cli.IntSliceFlag{Name: "some"}, &cli.IntFlag{Name: "s"},
+	} {
+		name := f.Names()[0]
+		app := &cli.App{Flags: []cli.Flag{f}, OnUsageError: usageFailed, ExitErrHandler: func(*cli.Context, error) {}}
+		err := app.Run([]string{"snapfs", "-" + name + "=x y"})
+		want := "--some x y: "
+		if name == "s" {
+			want = "-s x y: "
+		}
+		if !as[*usageError](err) || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%T: %v, want %q", f, err, want)
+		}
+	}
+}
