@@ -18,6 +18,7 @@ import (
 const (
 	fsSubtype = "snapfs"
 	fsType    = "fuse." + fsSubtype
+	device    = "/dev/fuse"
 
 	background = 64 // requests the kernel may have waiting
 	readAhead  = "1024"
@@ -36,6 +37,9 @@ func attach(core *server, dir string, o *Options, storeDir string) (*fuse.Server
 	}
 	if _, err := exec.LookPath("fusermount3"); err != nil {
 		return nil, fmt.Errorf("%w: fusermount3 is not installed", ErrNoFUSE)
+	}
+	if err := mayOpen(device); err != nil { // fusermount3 opens it with the caller's rights
+		return nil, err
 	}
 	// The kernel's own option: fusermount3 takes it as text.
 	opts.Options = append(opts.Options, "ro", "nosuid", "nodev")
@@ -77,12 +81,27 @@ func attachError(err error, o *Options) error {
 	case os.Geteuid() != 0 && o.AllowOther && !userAllowOther():
 		return ErrAllowOther
 	}
+	if strings.HasPrefix(err.Error(), "fusermount exited") { // its standard error is ours
+		return errors.New("fusermount3 refuses, for the reason it gave")
+	}
 	return errors.New(strings.TrimSpace(err.Error())) // go-fuse ends some with a newline
 }
 
 func missingDevice() bool {
-	_, err := os.Stat("/dev/fuse")
+	_, err := os.Stat(device)
 	return err != nil
+}
+
+// mayOpen says that the device is there and closed to this process.
+func mayOpen(device string) error {
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	if err == nil {
+		return f.Close()
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("%w: %w", ErrDenied, err)
+	}
+	return nil // the mount will say what it makes of it
 }
 
 // raiseReadahead lets the kernel read 1 MiB ahead: its INIT allows no more than 128 KiB. Only root can.

@@ -23,6 +23,8 @@ var (
 	ErrAboveStore  = errors.New("mountpoint is a directory above the store")
 	// ErrNoFUSE: the kernel offers no /dev/fuse, or this process may not use it and there is no fusermount3.
 	ErrNoFUSE = errors.New("FUSE is not available")
+	// ErrDenied: the kernel offers FUSE, but not to this process.
+	ErrDenied = errors.New("this user may not use FUSE")
 	// ErrAllowOther: fusermount3 lets only root use AllowOther unless /etc/fuse.conf says user_allow_other.
 	ErrAllowOther = errors.New("allowing other users needs user_allow_other in /etc/fuse.conf")
 	// ErrOption: an option has a value it cannot have.

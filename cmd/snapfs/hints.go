@@ -79,6 +79,7 @@ var plainHints = []struct {
 	{fs.ErrMounted, "'snapfs umount' ends a mount"},
 	{fs.ErrStale, "'snapfs umount --lazy' takes it away"},
 	{fs.ErrNoFUSE, "install the package fuse3 and load the kernel module: modprobe fuse"},
+	{fs.ErrDenied, "root can mount, or let others do it: 'chmod 666 /dev/fuse', with a rule of udev to keep it so; a container has to be given the device"},
 	{fs.ErrAllowOther, "add a line 'user_allow_other' to /etc/fuse.conf"},
 	{fs.ErrInsideStore, "mount somewhere outside of the store"},
 	{fs.ErrOverStore, "mount somewhere outside of the store"},
