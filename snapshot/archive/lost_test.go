@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -131,5 +132,30 @@ func TestLostInPipe(t *testing.T) {
 			t.Errorf("kept %v: %s", keep, notes)
 		}
 		must(t, b.Close())
+	}
+}
+
+// TestParityGroups: a parity volume whose label says anything else than the others' is none of theirs, and counts no row that they have not.
+func TestParityGroups(t *testing.T) {
+	covered := []Covered{{ID: volume.ID{1}, Number: 1, Length: 4}}
+	of := func(p SetParity) *Volume {
+		v := &Volume{Label: &volume.Label{Set: &volume.Set{Parity: p.Encode()}}}
+		v.source = bytes.NewReader(nil)
+		return v
+	}
+	groups := groupsOf([]*Volume{
+		of(SetParity{Volumes: 2, Covered: covered}),
+		of(SetParity{Volumes: 9, Number: 8, Covered: covered}),
+		of(SetParity{Volumes: 2, Number: 1, Covered: covered}),
+		of(SetParity{Volumes: 2, Covered: []Covered{{ID: volume.ID{2}, Number: 1, Length: 4}}}),
+	})
+	if len(groups) != 3 {
+		t.Errorf("%d groups", len(groups))
+	}
+	for _, g := range groups {
+		err := g.recompute(t.Context(), func(Covered) (io.WriterAt, error) { return nil, errIO })
+		if !errors.Is(err, errIO) {
+			t.Errorf("%+v: %v", g.what, err)
+		}
 	}
 }

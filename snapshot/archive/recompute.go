@@ -25,7 +25,8 @@ type lostGroup struct {
 	members map[uint32]io.ReaderAt // whole ones, by number of the volume
 }
 
-// groupsOf sorts parity volumes into groups; those whose label cannot be read in full are left out.
+// groupsOf sorts parity volumes into groups; those whose label cannot be read in full are left out. Labels are not signed: one that says
+// anything else of its group than the others is of a group of its own.
 func groupsOf(list []*Volume) (groups []*lostGroup) {
 	for _, v := range list {
 		if !v.Parity() || v.source == nil {
@@ -35,7 +36,7 @@ func groupsOf(list []*Volume) (groups []*lostGroup) {
 		if err != nil {
 			continue
 		}
-		i := slices.IndexFunc(groups, func(g *lostGroup) bool { return g.what.Group == p.Group })
+		i := slices.IndexFunc(groups, func(g *lostGroup) bool { return g.what.sameGroup(p) })
 		if i < 0 {
 			groups = append(groups, &lostGroup{what: p, parity: map[int]*Volume{}, members: map[uint32]io.ReaderAt{}})
 			i = len(groups) - 1
@@ -44,6 +45,11 @@ func groupsOf(list []*Volume) (groups []*lostGroup) {
 	}
 	slices.SortFunc(groups, func(a, b *lostGroup) int { return cmp.Compare(a.what.Group, b.what.Group) })
 	return groups
+}
+
+// sameGroup reports whether two parity volumes cover the same volumes together.
+func (p *SetParity) sameGroup(q *SetParity) bool {
+	return p.Group == q.Group && p.Volumes == q.Volumes && slices.Equal(p.Covered, q.Covered)
 }
 
 // gather looks which members are here and whole: the code would spread what is wrong in one over those it makes anew.
