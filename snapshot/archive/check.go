@@ -71,11 +71,7 @@ type CheckResult struct {
 // Check reads volumes from end to end, in whatever order they come, and reports what is not what was written. Without a key it
 // verifies the sums of all frames; with one every frame is opened, each blob named anew, and the sets are checked to be complete.
 func Check(ctx context.Context, args []string, o CheckOptions) (*CheckResult, error) {
-	o.Resolve = nil
-	if o.Note == nil {
-		o.Note = func(string) {}
-	}
-	c := &checker{o: o, b: &Bare{o: o.OpenOptions, keys: keyring{unlock: o.Unlock}}, sets: map[[16]byte]*checkedSet{}, blobsOf: map[int][]store.ID{}, torn: map[volume.ID]int64{}}
+	c := newChecker(o)
 	defer c.b.Close()
 	var err error
 	if c.b.inputs, err = openInputs(args, o.Stdin); err != nil {
@@ -114,7 +110,19 @@ type checker struct {
 	volume   *Volume
 	set      *checkedSet // of volume; nil: no key
 	ahead    []*checkedFrame
+	held     int // bytes of them
 	unused   []*checkedFrame
+}
+
+func newChecker(o CheckOptions) *checker {
+	o.Resolve = nil
+	if o.Note == nil {
+		o.Note = func(string) {}
+	}
+	return &checker{
+		o: o, b: &Bare{o: o.OpenOptions, keys: keyring{unlock: o.Unlock}},
+		sets: map[[16]byte]*checkedSet{}, blobsOf: map[int][]store.ID{}, torn: map[volume.ID]int64{},
+	}
 }
 
 // checkedSet collects what a set holds.
@@ -210,14 +218,12 @@ func (c *checker) stream(ctx context.Context, name string, r io.Reader) error {
 	s := volume.NewStream(r)
 	c.volume, c.set = nil, nil
 	start := c.result.Bytes
+	defer c.settleAll()
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		it, err := s.Next()
-		if err != nil {
-			c.settleAll()
-		}
 		if err == io.EOF {
 			return nil
 		}

@@ -90,3 +90,40 @@ func TestCheckWrongKey(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestCheckCancelled: a check that is given up leaves nothing behind that still checks.
+func TestCheckCancelled(t *testing.T) {
+	w := newWorld(t)
+	_, sets := chained(t, w, 0)
+	for n := 0; ; n++ {
+		c := newChecker(CheckOptions{OpenOptions: w.options("")})
+		var err error
+		c.b.inputs, err = openInputs(sets[0].volumes[:1], nil)
+		must(t, err)
+		left := n
+		err = c.input(lateCancel{t.Context(), &left}, c.b.inputs[0])
+		if len(c.ahead) > 0 || c.held != 0 {
+			t.Errorf("step %d: %d frames of %d bytes", n, len(c.ahead), c.held)
+		}
+		must(t, c.b.Close())
+		if err == nil {
+			return
+		}
+	}
+}
+
+// TestCheckLargeFrames: frames that claim to be large do not all lie in memory at once, nor for long.
+func TestCheckLargeFrames(t *testing.T) {
+	c := newChecker(CheckOptions{})
+	c.volume, c.set = &Volume{}, &checkedSet{}
+	for range 4 {
+		c.begun(&checkedFrame{stored: make([]byte, aheadMost*2/3)})
+		if len(c.ahead) > 1 {
+			t.Fatalf("%d frames of %d bytes are held", len(c.ahead), c.held)
+		}
+	}
+	c.settleAll()
+	if len(c.unused) > 0 || c.held != 0 {
+		t.Errorf("%d frames are kept, %d bytes are held", len(c.unused), c.held)
+	}
+}

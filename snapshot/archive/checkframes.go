@@ -45,17 +45,24 @@ func (c *checker) newFrame(it volume.StreamItem) *checkedFrame {
 	return f
 }
 
+// size is the memory for the frame as it came.
+func (f *checkedFrame) size() int { return len(f.stored) + len(f.copied) }
+
 func (f *checkedFrame) bad(what string, id store.ID) {
 	f.findings = append(f.findings, Finding{Offset: f.at, Length: int64(f.header.Stored()), Blob: id, What: what})
 }
 
+// aheadMost is how many bytes of frames are held at once beside the next one: a frame may claim to be of 96 MiB, whoever made it.
+const aheadMost = 64 << 20
+
 // begun checks a frame of blobs in the background.
 func (c *checker) begun(f *checkedFrame) {
-	if len(c.ahead) >= 2*runtime.GOMAXPROCS(0) {
+	for len(c.ahead) > 0 && (len(c.ahead) >= 2*runtime.GOMAXPROCS(0) || c.held+f.size() > aheadMost) {
 		c.settleFirst()
 	}
 	f.done = make(chan struct{})
 	c.ahead = append(c.ahead, f)
+	c.held += f.size()
 	go func() {
 		defer close(f.done)
 		f.check(c.b)
@@ -72,6 +79,7 @@ func (c *checker) settleAll() {
 func (c *checker) settleFirst() {
 	f := c.ahead[0]
 	c.ahead = c.ahead[1:]
+	c.held -= f.size()
 	<-f.done
 	c.settle(f)
 }
@@ -101,7 +109,9 @@ func (c *checker) settle(f *checkedFrame) {
 	if len(f.blobs) > 0 && store.Kind(f.blobs[0].Kind) != store.KindChunk {
 		c.keepMetadata(f)
 	}
-	c.unused = append(c.unused, f)
+	if cap(f.stored)+cap(f.copied)+cap(f.raw) <= aheadMost/8 { // frames that are larger are rare
+		c.unused = append(c.unused, f)
+	}
 }
 
 // plain opens a frame.
