@@ -127,7 +127,7 @@ func sumLive(list []*candidate) (n int64) {
 // candidates lists the volumes that may be rewritten, with what must stay of them as keep says. Needs mu.
 func (e *engine) candidates(keep func(*volumeState) (*candidate, bool)) (list []*candidate) {
 	for _, v := range e.volumes.byID {
-		if !kindMoved(v.kind) || v.missing || v.dropped || v.leaving != nil || v.indexed == 0 || v.seen != v.size || e.writing(v) || e.isHarmed(v) {
+		if !kindMoved(v.kind) || v.missing || v.dropped || v.leaving != nil || v.indexed == 0 || v.seen != v.size || e.writing(v) || e.isHarmed(v) || e.fixed(v.id) {
 			continue
 		}
 		if c, ok := keep(v); ok {

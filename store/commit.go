@@ -204,18 +204,25 @@ func writeFold(x *index, dirty map[string][]byte, more func(set func(key, value 
 	})
 }
 
-// closeJournal names the volumes sealed by this process in a fact and seals the journal. Needs commitMu.
-func (e *engine) closeJournal() error {
+// nameSealed names the volumes sealed by this process in a fact. Needs commitMu.
+func (e *engine) nameSealed() {
 	e.mu.Lock()
 	sealed := slices.Clone(e.sealed)
 	e.mu.Unlock()
-	if len(sealed) > 0 {
-		if err := e.appendFacts([]FactBody{&volumesFact{kind: FactVolumeSealed, list: sealed}}); err != nil {
-			e.log.Warn("sealed volumes not noted", "err", err) // every commit named those it needs
-		} else {
-			e.named(sealed)
-		}
+	if len(sealed) == 0 {
+		return
 	}
+	if err := e.appendFacts([]FactBody{&volumesFact{kind: FactVolumeSealed, list: sealed}}); err != nil {
+		e.log.Warn("sealed volumes not noted", "err", err) // every commit named those it needs
+		return
+	}
+	e.named(sealed)
+}
+
+// closeJournal names the volumes sealed by this process in a fact and seals the journal, which is guarded if anything is held. Needs
+// commitMu.
+func (e *engine) closeJournal() error {
+	e.nameSealed()
 	v := e.journal
 	if v == nil {
 		return nil
@@ -226,5 +233,8 @@ func (e *engine) closeJournal() error {
 		e.log.Warn("index not brought up to date", "err", err)
 	}
 	e.journal = nil
-	return v.w.Close()
+	if err := v.w.Close(); err != nil || len(e.held()) == 0 {
+		return err
+	}
+	return e.guard(v.id)
 }

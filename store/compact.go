@@ -244,13 +244,16 @@ func (c *compaction) drop(ctx context.Context) error {
 	c.e.mu.Lock()
 	for _, j := range c.read {
 		replaced := !slices.ContainsFunc(j.facts, func(f journalFact) bool { return !c.old[f.id] })
-		if v := c.e.volumes.byID[j.id]; v != nil && replaced && !j.harmed && len(j.facts) > 0 {
+		if v := c.e.volumes.byID[j.id]; v != nil && replaced && !j.harmed && len(j.facts) > 0 && !c.e.fixed(j.id) {
 			list = append(list, v)
 		}
 	}
 	c.e.mu.Unlock()
 	if len(list) == 0 {
 		return nil
+	}
+	if err := c.e.guardSuccessor(list); err != nil {
+		return err
 	}
 	for _, v := range list {
 		c.report.Dropped, c.report.Bytes = append(c.report.Dropped, v.id), c.report.Bytes+v.size

@@ -159,6 +159,14 @@
 // remove nothing. It does not resist whoever may write the store's files, by deleting them; that everything was there shows
 // against a head of the chain that was kept elsewhere.
 //
+// # The immutable flag
+//
+// Where root holds the store and the file system has such a flag, sealed volumes that hold anything that a held snapshot needs are
+// immutable, and with any hold all journals that are not being written: one is sealed for that when a hold is made, and each
+// when it is closed. So held snapshots outlive that all files are removed by mistake: a rebuild shows them, and what else the facts
+// name as missing. Before a volume with the flag is dropped, what replaces it is sealed and has the flag: copies of blobs, facts written
+// anew, checkpoints. Holders that may not clear the flag leave such volumes to root.
+//
 // # What is on stable storage when
 //
 //	Put        frame written to a volume only this process appends to: survives kill -9 of any process
@@ -171,7 +179,8 @@
 // write or sync closes the volume at its last synced offset, cuts the file there at once (the kernel may go on to show what it
 // could not write) and fails every session with frames that were not synced or that was told of a blob among them. If it was a
 // write that failed, the frames before it are synced first: a full disk takes nothing from clients that go on with the next holder.
-// A volume that is full is sealed while commits wait, so that none misses it.
+// A volume that is full is sealed while commits wait, so that none misses it, and named by a fact at once: sealed volumes without any
+// fact are what is left of a store whose journals are gone.
 //
 // # The index
 //

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -14,7 +15,8 @@ import (
 )
 
 // Sealed volumes that hold something held get the immutable flag of the file system, where it has one and root holds the
-// store: then not even root removes or changes them by accident.
+// store: then not even root removes or changes them by accident. While there is any hold all journals have it, too: the blobs of
+// a snapshot are worth nothing without the facts that say it is there, that it is held, and what has replaced its volumes since.
 
 // setImmutable sets or clears the flag of a file; was says what it was before. Where it cannot be set, nothing is said.
 func setImmutable(path string, on bool) (was bool, err error) {
@@ -85,6 +87,9 @@ func (e *engine) isGuarded(id volume.ID) bool {
 	return err == nil && st.Attributes&unix.STATX_ATTR_IMMUTABLE != 0
 }
 
+// fixed reports whether a volume is guarded and this process cannot change that: it stays until root comes by.
+func (e *engine) fixed(id volume.ID) bool { return os.Geteuid() != 0 && e.isGuarded(id) }
+
 // inheritGuard guards sealed volumes that are to replace others if one of those is guarded: before these are removed.
 func (e *engine) inheritGuard(old, replacing []volume.ID) error {
 	if !slices.ContainsFunc(old, e.isGuarded) {
@@ -98,8 +103,8 @@ func (e *engine) inheritGuard(old, replacing []volume.ID) error {
 	return nil
 }
 
-// guardHeld sets the flag of every sealed volume that holds something held, and clears that of all others. Those that
-// this process still writes are guarded when they are sealed.
+// guardHeld sets the flag of every sealed volume that holds something held and of the journals, and clears that of all others.
+// Volumes that this process still writes are guarded when they are sealed.
 func (e *engine) guardHeld(ctx context.Context) error {
 	if e.frozen || e.references == nil {
 		return nil
@@ -115,7 +120,7 @@ func (e *engine) guardHeld(ctx context.Context) error {
 	var on, off []volume.ID
 	for id, v := range e.volumes.byID {
 		switch {
-		case v.missing || v.dropped || e.writing(v):
+		case v.missing || v.dropped || v.kind == volume.Journal || e.writing(v):
 		case held[v.number]:
 			on = append(on, id)
 		default:
@@ -130,18 +135,54 @@ func (e *engine) guardHeld(ctx context.Context) error {
 		_, cleared := e.unguard(id)
 		err = errors.Join(err, cleared)
 	}
+	return errors.Join(err, e.guardJournals())
+}
+
+// guardJournals guards all journals if anything is held, the one being written as well: it is sealed for that, and the next fact
+// begins another. If nothing is, it clears their flags.
+func (e *engine) guardJournals() error {
+	e.commitMu.Lock()
+	defer e.commitMu.Unlock()
+	held := len(e.held()) > 0
+	if held {
+		if err := e.closeJournal(); err != nil {
+			return err
+		}
+	}
+	var err error
+	for _, j := range e.journalsAt() {
+		_, flagErr := e.files.SetImmutable(volumePath(e.dir, j.id), held)
+		err = errors.Join(err, ignoreMissing(flagErr))
+	}
 	return err
 }
 
-// heldVolumes finds the volumes that hold anything that a held snapshot needs.
-func (e *engine) heldVolumes(ctx context.Context) (map[uint32]bool, error) {
-	e.commitMu.Lock()
+// guardSuccessor is called before journals are dropped because what they say stands in the present one: if they are guarded, that is
+// sealed and guarded first.
+func (e *engine) guardSuccessor(old []*volumeState) error {
+	if !slices.ContainsFunc(old, func(v *volumeState) bool { return e.isGuarded(v.id) }) {
+		return nil
+	}
+	return e.guardJournals()
+}
+
+// held lists the snapshots that are held now. Needs commitMu.
+func (e *engine) held() (list []*snapshotRecord) {
 	at := e.holdTime(e.now())
-	var roots []reference
 	for _, s := range e.fold.snapshots {
 		if s.held(at) && !s.partial {
-			roots = append(roots, reference{KindManifest, s.snapshot})
+			list = append(list, s)
 		}
+	}
+	return list
+}
+
+// heldVolumes finds the volumes that hold anything that a held snapshot needs, and the list of the facts before the checkpoint.
+func (e *engine) heldVolumes(ctx context.Context) (map[uint32]bool, error) {
+	var roots, pages []reference
+	e.commitMu.Lock()
+	for _, s := range e.held() {
+		roots = append(roots, reference{KindManifest, s.snapshot})
 	}
 	e.commitMu.Unlock()
 	held := map[uint32]bool{}
@@ -152,6 +193,16 @@ func (e *engine) heldVolumes(ctx context.Context) (map[uint32]bool, error) {
 	defer s.Close()
 	w := &heldWalk{e: e, reader: newReader(e.dir, e.bundle, s, walkCache), seen: placeSet{}, held: held}
 	defer w.reader.close()
+	err := e.chainBlobs(ctx, func(kind Kind, id ID) error {
+		pages = append(pages, reference{kind, id})
+		return nil
+	})
+	if err != nil {
+		e.log.Warn("list of facts not guarded as a whole", "err", err)
+	}
+	if _, err := w.locate(pages); err != nil { // they name nothing but each other
+		return nil, err
+	}
 	return held, w.walk(ctx, roots)
 }
 

@@ -71,6 +71,9 @@ func (e *engine) renewJournal(ctx context.Context, s *localSession, j *journal) 
 	if err := e.writeAgain(j); err != nil {
 		return err
 	}
+	if err := e.guardSuccessor([]*volumeState{state}); err != nil {
+		return err
+	}
 	return e.drop(ctx, s, []*volumeState{state}, nil)
 }
 
