@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"snapfs/store/volume"
 )
@@ -50,18 +51,39 @@ func (e *engine) checkChain(ctx context.Context, head ID) (findings []ChainFindi
 	c := &chainCheck{e: e, head: head}
 	e.commitMu.Lock()
 	c.journals, c.last, c.seq, c.base = e.journalsAt(), e.fold.last, e.fold.seq, e.fold.base
+	sealed := e.sealedVolumes()
 	e.commitMu.Unlock()
 	read, facts, err := e.readJournals(ctx, c.journals)
 	if err != nil {
 		return nil, err
 	}
 	c.harmed(read)
+	if len(facts) == 0 && c.seq == 0 && sealed > 0 {
+		c.findings = append(c.findings, ChainFinding{
+			Problem: ChainMissing, Offset: -1, Seq: 1,
+			Text: fmt.Sprintf("all facts are missing: the volumes that are there (sealed: %d) belong to snapshots that nothing knows any more", sealed),
+		})
+	}
 	c.order(facts)
 	c.signatures(facts)
 	if err := c.list(ctx, facts); err != nil {
 		return nil, err
 	}
 	return c.findings, nil
+}
+
+// sealedVolumes counts the sealed volumes with blobs, but for those that this process has just sealed: facts name all others.
+// Needs commitMu.
+func (e *engine) sealedVolumes() (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id, v := range e.volumes.byID {
+		fresh := slices.ContainsFunc(e.sealed, func(s sealedVolume) bool { return s.id == id })
+		if v.kind != volume.Journal && v.sealed && !v.missing && !fresh {
+			n++
+		}
+	}
+	return n
 }
 
 // chainCheck is one check of the chain.

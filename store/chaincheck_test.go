@@ -177,3 +177,41 @@ func TestAppendOnlyCompaction(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// TestVolumesWithoutFacts: sealed volumes and not one fact are damage, what a first backup left that was killed is none.
+func TestVolumesWithoutFacts(t *testing.T) {
+	dir := newStore(t)
+	st := openStore(t, dir)
+	e := engineOf(st)
+	e.limit = 300 << 10
+	s := e.newSession("killed")
+	for _, b := range blobs(1, 200<<10, 200<<10, 200<<10) { // a volume is full and sealed
+		putFrame(t, s, b, st)
+	}
+	crash(t, st)
+	must(t, os.RemoveAll(filepath.Join(dir, indexName)))
+	st = openStore(t, dir)
+	if _, findings := verified(t, st.session, VerifyOptions{Data: true}); len(findings) > 0 {
+		t.Errorf("after a killed first backup: %+v", findings)
+	}
+	closeStore(t, st)
+
+	disk, err := onDisk(volumesDir(dir))
+	must(t, err)
+	for id, size := range disk {
+		if label, err := labelOf(volumePath(dir, id), size); err == nil && label.Kind == volume.Journal {
+			must(t, os.Remove(volumePath(dir, id)))
+		}
+	}
+	must(t, os.RemoveAll(filepath.Join(dir, indexName)))
+	st = openStore(t, dir)
+	defer closeStore(t, st)
+	sum, findings := verified(t, st.session, VerifyOptions{Data: true})
+	if sum.Findings != 1 || sum.Healed != 0 || findings[0].Problem != ProblemFacts {
+		t.Errorf("without any fact: %+v", findings)
+	}
+	if left, _ := repairOnce(t, st); left != 1 {
+		t.Errorf("%d findings are left", left)
+	}
+	wantNotes(t, st, "all facts are missing")
+}

@@ -205,7 +205,8 @@ func (e *engine) writableLocked(kind volume.Kind) (*openVolume, error) {
 }
 
 // rotate begins the next volume of a kind and seals the full one; others write on meanwhile. Commits wait, because a volume
-// that is neither current nor noted as sealed would be neither synced nor named by them, and so does a rebuild.
+// that is neither current nor noted as sealed would be neither synced nor named by them, and so does a rebuild. A fact names it at
+// once: so where volumes are sealed and there is no fact at all, facts are missing.
 func (e *engine) rotate(v *openVolume) error {
 	e.mu.Lock()
 	first := !v.full
@@ -230,8 +231,12 @@ func (e *engine) rotate(v *openVolume) error {
 	} // else whoever puts the next frame meets the error
 	e.mu.Unlock()
 	e.flushMu.Lock()
-	defer e.flushMu.Unlock()
-	return e.flushVolume(v, true)
+	err = e.flushVolume(v, true)
+	e.flushMu.Unlock()
+	if err == nil {
+		e.nameSealed()
+	}
+	return err
 }
 
 // failed takes a volume out of use after a failed write or sync. It is cut back to what is on stable storage at once: the
