@@ -70,7 +70,7 @@ func setupScript(env *testscript.Env) error {
 	return nil
 }
 
-// condition knows [root] and [fuse].
+// condition knows [root], [fuse] and [immutable].
 func condition(cond string) (bool, error) {
 	switch cond {
 	case "root":
@@ -78,8 +78,23 @@ func condition(cond string) (bool, error) {
 	case "fuse":
 		_, notFound := exec.LookPath("fusermount3")
 		return unix.Access("/dev/fuse", unix.R_OK|unix.W_OK) == nil && (notFound == nil || os.Geteuid() == 0), nil
+	case "immutable":
+		return setsImmutable()
 	}
 	return false, fmt.Errorf("unknown condition %s", cond)
+}
+
+// setsImmutable reports whether files in the work directories of scripts can be made immutable.
+func setsImmutable() (bool, error) {
+	file, err := os.CreateTemp("", "immutable-*")
+	if err != nil {
+		return false, err
+	}
+	set := exec.Command("chattr", "+i", file.Name()).Run() == nil
+	if set {
+		err = exec.Command("chattr", "-i", file.Name()).Run()
+	}
+	return set, errors.Join(err, file.Close(), os.Remove(file.Name()))
 }
 
 // exits CODE PROGRAM ARGS...: the program must end with that code.

@@ -205,11 +205,6 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions, progress func(PrunePr
 // Upkeep finishes volumes that a crash left and merges small ones, as holders of the store do by themselves now and then.
 func (s *Store) Upkeep(ctx context.Context) (PruneResult, error) { return s.session.Upkeep(ctx) }
 
-// Rebuild makes the index anew from the volumes alone.
-func (s *Store) Rebuild(ctx context.Context, progress func(RebuildProgress)) error {
-	return s.session.Rebuild(ctx, progress)
-}
-
 // Verify checks the store while it is in use, and calls event with progress and with each finding, never concurrently.
 func (s *Store) Verify(ctx context.Context, o VerifyOptions, event func(VerifyEvent) error) (VerifySummary, error) {
 	return s.session.Verify(ctx, o, event)

@@ -75,13 +75,22 @@ func (e *engine) noteVerified(id volume.ID, at time.Time) {
 	e.saveVerified(e.idx, id, at)
 }
 
-// volumeList describes all volumes, in the order of their IDs.
+// volumeList describes all volumes, in the order of their IDs: those that are there, and those that should be by what facts or
+// index say.
 func (e *engine) volumeList() []VolumeInfo {
+	e.commitMu.Lock()
+	defer e.commitMu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var list []VolumeInfo
+	for id, n := range e.fold.volumes {
+		if e.volumes.byID[id] == nil {
+			list = append(list, VolumeInfo{ID: id, Kind: n.kind, Missing: true})
+		}
+	}
 	for id, s := range e.volumes.byID {
-		if s.dropped || s.missing && s.blobs == 0 {
+		_, named := e.fold.volumes[id]
+		if s.dropped || s.missing && s.blobs == 0 && !named && s.kind != volume.Journal {
 			continue
 		}
 		list = append(list, VolumeInfo{

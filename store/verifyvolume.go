@@ -28,7 +28,7 @@ type opener struct {
 
 // volumes checks every volume by itself and against the index, several at a time: each is read front to back.
 func (v *verifier) volumes(ctx context.Context) error {
-	list := v.e.volumeList()
+	list := slices.DeleteFunc(v.e.volumeList(), func(s VolumeInfo) bool { return s.Missing })
 	chosen := map[volume.ID]bool{}
 	if v.o.Data {
 		chosen = chooseVolumes(list, v.o.Percent)
@@ -42,9 +42,6 @@ func (v *verifier) volumes(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(volumesAtOnce)
 	for _, s := range list {
-		if s.Missing {
-			continue
-		}
 		g.Go(func() error {
 			if err := v.volume(ctx, s.ID, chosen[s.ID]); err != nil {
 				return fmt.Errorf("volume %s: %w", s.ID, err)

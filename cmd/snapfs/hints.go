@@ -170,6 +170,10 @@ func typedHints(err error) []string {
 	if newer != nil {
 		return []string{"what was written is of the older snapshot, and stays; run it again with the newest set first, or with --scratch DIR that has room for all of it"}
 	}
+	var loss *store.LossError
+	if errors.As(err, &loss) {
+		return lossHints(loss)
+	}
 	if as[*archive.ParentError](err) {
 		return []string{"give these volumes with --from as well, or send them through the pipe behind the others; --incomplete restores what there is"}
 	}

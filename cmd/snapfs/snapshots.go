@@ -126,7 +126,7 @@ func (p *program) sayVolumes(ctx context.Context, st *store.Store, state *store.
 	}
 	var list []string
 	for _, v := range volumes {
-		if v.Missing {
+		if v.Missing && v.Kind != store.VolumeJournal { // facts that are missing are for verify to tell
 			list = append(list, fmt.Sprintf("volume %s is missing", v.ID))
 		}
 	}
