@@ -59,8 +59,12 @@ func (b *Bare) noteAllMissing(s *openSet) {
 // noteMissing tells which volumes of a set are not here.
 func (b *Bare) noteMissing(t, wanted *openSet) {
 	missing := t.missing(wanted.head)
-	for _, n := range missing {
-		b.o.Note(fmt.Sprintf("volume %d of set %s is missing", n, t.name()))
+	for _, g := range missing {
+		if g.first == g.last {
+			b.o.Note(fmt.Sprintf("volume %d of set %s is missing", g.first, t.name()))
+		} else {
+			b.o.Note(fmt.Sprintf("volumes %d to %d of set %s are missing", g.first, g.last, t.name()))
+		}
 	}
 	if len(missing) > 0 && slices.ContainsFunc(t.volumes, func(v *Volume) bool { return v.Parity() && v.source == nil }) {
 		b.o.Note(fmt.Sprintf("the parity volumes of set %s replace lost ones where they can be read anywhere: in files, or in scratch that holds all that comes", t.name()))
@@ -69,16 +73,15 @@ func (b *Bare) noteMissing(t, wanted *openSet) {
 
 // missing lists the numbers of a set's volumes that are not here. Behind the last that is here some may be missing unnoticed, unless
 // a parity volume names them or child, a set that builds on this one, says how many there are.
-func (s *openSet) missing(child *Head) (list []uint32) {
+func (s *openSet) missing(child *Head) []gap {
 	last := uint32(0)
-	here := map[uint32]bool{}
+	var here []uint32
 	for _, v := range s.volumes {
 		if v.Label == nil {
 			continue
 		}
 		if !v.Parity() {
-			here[v.Label.Set.Sequence] = true
-			last = max(last, v.Label.Set.Sequence)
+			here = append(here, v.Label.Set.Sequence)
 		} else if p, err := ParseSetParity(v.Label.Set.Parity); err == nil {
 			for _, c := range p.Covered {
 				last = max(last, c.Number)
@@ -95,10 +98,25 @@ func (s *openSet) missing(child *Head) (list []uint32) {
 			last = max(last, uint32(max(0, child.Chain[i].Volumes-s.parityVolumes(child.Chain[i].Volumes))))
 		}
 	}
-	for n := uint32(1); n <= last; n++ {
-		if !here[n] {
-			list = append(list, n)
+	return gapsIn(here, last)
+}
+
+// gap is a run of numbers of volumes that are not here. Labels are not signed: one may claim any number, so nothing is counted one by one.
+type gap struct{ first, last uint32 }
+
+// gapsIn finds the numbers from 1 to last, and below any that is here, that are not.
+func gapsIn(here []uint32, last uint32) (list []gap) {
+	here = slices.Clone(here)
+	slices.Sort(here)
+	next := uint64(1)
+	for _, n := range here {
+		if uint64(n) > next {
+			list = append(list, gap{uint32(next), n - 1})
 		}
+		next = max(next, uint64(n)+1)
+	}
+	if uint64(last) >= next {
+		list = append(list, gap{uint32(next), last})
 	}
 	return list
 }

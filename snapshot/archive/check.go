@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"snapfs/store"
@@ -50,12 +51,11 @@ type CheckedSet struct {
 	ID       [16]byte
 	Name     string
 	Level    volume.SetLevel
-	Volumes  int      // that were read, without those of parity
-	Missing  []uint32 // numbers of volumes that were not
-	Complete bool     // its end was read, and all volumes it names
-	Whole    bool     // and nothing was found in any of them, and all its snapshots need is in it, but for chunks of parents
-	Damaged  bool     // something in it is, beyond what the volumes' own parity restores
-	Parents  bool     // a part of its chunks is in other sets, which were not all given
+	Volumes  int  // that were read, without those of parity
+	Complete bool // its end was read, and all volumes it names
+	Whole    bool // and nothing was found in any of them, and all its snapshots need is in it, but for chunks of parents
+	Damaged  bool // something in it is, beyond what the volumes' own parity restores
+	Parents  bool // a part of its chunks is in other sets, which were not all given
 }
 
 // CheckResult is a finished check.
@@ -423,34 +423,33 @@ func (c *checker) checkSet(id [16]byte, set *checkedSet) CheckedSet {
 	r := CheckedSet{ID: id, Name: set.label.Set.Name, Level: set.label.Set.Level, Volumes: len(set.numbers)}
 	s := c.b.setByID(id)
 	last := uint32(0)
-	for n := range set.numbers {
-		last = max(last, n)
-	}
 	if s != nil && s.end != nil {
 		for _, v := range s.end.Volumes {
 			last = max(last, v.Number)
 		}
 	}
-	for n := uint32(1); n <= last; n++ {
-		if _, ok := set.numbers[n]; !ok {
-			r.Missing = append(r.Missing, n)
-			c.report(Finding{Set: r.Name, Offset: -1, What: fmt.Sprintf("volume %d of set %s was not given", n, r.Name)})
+	missing := gapsIn(slices.Collect(maps.Keys(set.numbers)), last)
+	for _, g := range missing {
+		what := fmt.Sprintf("volume %d of set %s was not given", g.first, r.Name)
+		if g.last > g.first {
+			what = fmt.Sprintf("volumes %d to %d of set %s were not given", g.first, g.last, r.Name)
 		}
+		c.report(Finding{Set: r.Name, Offset: -1, What: what})
 	}
 	if s == nil {
 		return r // without a key nobody can tell
 	}
-	r.Complete = s.end != nil && len(r.Missing) == 0
+	r.Complete = s.end != nil && len(missing) == 0
 	if s.end == nil {
 		c.report(Finding{Set: r.Name, Offset: -1, What: fmt.Sprintf("the end of set %s was not given: it was never finished, or its last volume is missing or damaged", r.Name)})
 	}
 	r.Damaged = set.beyond
-	r.Whole = r.Complete && !set.damaged && c.holdsAll(s, set, &r)
+	r.Whole = r.Complete && !set.damaged && c.holdsAll(s, set, &r, len(missing) > 0)
 	return r
 }
 
 // holdsAll reports whether all that a set's snapshots need is there: metadata in the set itself, chunks in it or in its parents.
-func (c *checker) holdsAll(s *openSet, set *checkedSet, r *CheckedSet) bool {
+func (c *checker) holdsAll(s *openSet, set *checkedSet, r *CheckedSet, missing bool) bool {
 	set.metadata.sort()
 	set.chunks.sort()
 	if s.head != nil {
@@ -459,7 +458,7 @@ func (c *checker) holdsAll(s *openSet, set *checkedSet, r *CheckedSet) bool {
 		}
 	}
 	ok := true
-	if n := set.needs.lacks(&set.metadata); n > 0 && !set.damaged && len(r.Missing) == 0 {
+	if n := set.needs.lacks(&set.metadata); n > 0 && !set.damaged && !missing {
 		c.report(Finding{Set: r.Name, Offset: -1, What: fmt.Sprintf("set %s lacks %d blobs of metadata that its snapshots need", r.Name, n)})
 		ok = false
 	}
@@ -475,7 +474,7 @@ func (c *checker) holdsAll(s *openSet, set *checkedSet, r *CheckedSet) bool {
 			held = append(held, &parent.chunks)
 		}
 	}
-	if n := set.uses.lacks(held...); n > 0 && !r.Parents && !set.damaged && len(r.Missing) == 0 {
+	if n := set.uses.lacks(held...); n > 0 && !r.Parents && !set.damaged && !missing {
 		c.report(Finding{Set: r.Name, Offset: -1, What: fmt.Sprintf("%d chunks that the snapshots of set %s need are neither in it nor in its parents", n, r.Name)})
 		ok = false
 	}

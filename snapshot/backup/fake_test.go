@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ type fakeRepo struct {
 	failAt int // the Put with this number fails; 0: none
 
 	damaged []store.ID
+	reads   atomic.Int64 // calls of GetInto
 }
 
 func newFakeRepo(t testing.TB) *fakeRepo {
@@ -66,6 +68,12 @@ func (c fakeCutter) Cut(buf []byte) int {
 		}
 	}
 	return min(len(buf), c.params.Max)
+}
+
+// GetInto counts how often it was called.
+func (r *fakeRepo) GetInto(ctx context.Context, kind store.Kind, id store.ID, dst []byte) ([]byte, error) {
+	r.reads.Add(1)
+	return r.Blobs.GetInto(ctx, kind, id, dst)
 }
 
 func (r *fakeRepo) DamagedBlobs(context.Context) ([]store.ID, error) { return r.damaged, nil }

@@ -159,9 +159,13 @@ func TestDamagedParent(t *testing.T) {
 		for i := range repo.state.Snapshots {
 			repo.state.Snapshots[i].Damaged = "volume missing"
 		}
+		repo.reads.Store(0)
 		res := repo.backup(t, Options{Paths: []string{root}})
 		if res.New != 2002 || !res.Parent.IsZero() {
 			t.Error(counts4(res))
+		}
+		if repo.reads.Load() == 0 {
+			t.Error("it relies on blobs that nobody has read")
 		}
 	})
 }

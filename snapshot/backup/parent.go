@@ -95,6 +95,7 @@ func (j *job) findParent(ctx context.Context) error {
 			j.newest = s
 		}
 		if s.Damaged != "" {
+			j.metDamage.Store(true)
 			j.warnf("snapshot %s is damaged and cannot be compared with: %s", s.Name, s.Damaged)
 			continue
 		}
