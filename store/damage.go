@@ -31,6 +31,16 @@ func (d damage) has(v volume.ID, offset int64) bool {
 	return ok
 }
 
+// in reports whether a volume has frames that are known to be damaged.
+func (d damage) in(v volume.ID) bool {
+	for k := range d.frames {
+		if k.volume == v {
+			return true
+		}
+	}
+	return false
+}
+
 // damageKey is the key of a damaged frame's record, lostKey that of a blob in no volume.
 func damageKey(k frameKey) []byte {
 	return binary.BigEndian.AppendUint64(append([]byte{keyDamage}, k.volume[:]...), uint64(k.offset))
@@ -362,12 +372,29 @@ func (e *engine) damagedBlobs() ([]ID, error) {
 	return e.stillDamaged(slices.Collect(maps.Keys(suspects)))
 }
 
-// damagedInFrames is the part of damagedBlobs that lies in volumes which are there.
-func (e *engine) damagedInFrames() ([]ID, error) {
+// anyDamage reports whether any frame is known to be damaged.
+func (e *engine) anyDamage() bool {
 	e.mu.Lock()
-	suspects := e.damage.inFrames()
+	defer e.mu.Unlock()
+	return len(e.damage.frames) > 0
+}
+
+// unindexDamaged makes the index lead to no damaged frame of a volume any more.
+func (e *engine) unindexDamaged(v *volumeState) error {
+	if err := e.enoughIndexSpace(); err != nil {
+		return err
+	}
+	at := map[int64]bool{}
+	var ids []ID
+	e.mu.Lock()
+	for k, list := range e.damage.frames {
+		if k.volume == v.id {
+			at[k.offset] = true
+			ids = append(ids, list...)
+		}
+	}
 	e.mu.Unlock()
-	return e.stillDamaged(slices.Collect(maps.Keys(suspects)))
+	return e.unindexWhere(ids, func(p shortPlace) bool { return p.volume == v.number && at[p.offset] })
 }
 
 func (d damage) inFrames() map[ID]struct{} {

@@ -236,9 +236,12 @@
 // checkpoint says what they came to, before the index is made anew by repair or rebuild. In an append-only store that takes an
 // admin. What the index never knew stays missing in the chain, and visible.
 //
-// When nothing that a snapshot names is lost any more (the copies of a blob in damaged frames are stored elsewhere, by a backup, from
-// source files, or always were), volumes that are still not whole are replaced as prune does it: what they hold moves to new
-// volumes, then a fact drops them, missing ones too. Before that, damaged bytes are never removed.
+// When nothing that a snapshot (a partial one, too, as far as it is in damaged frames) or the list of facts names is lost any more (the
+// copies of a blob in damaged frames are stored elsewhere, by a backup, from source files, or always were), volumes that are still not
+// whole are replaced as prune does it: what they hold moves to new volumes, then a fact drops them, missing ones too. Their frames are
+// found by the contents table as far as that can be read, and by scanning from there on. Damaged frames that nothing names go with
+// them. Before that, damaged bytes are never removed: a copy of the volume may bring back what is in them. A volume all of whose frames
+// are whole, and that lacks only its label, table, trailer or parity, is replaced at once, whatever else is lost.
 //
 // # Prune and upkeep
 //
@@ -254,7 +257,8 @@
 //	4 of others: what is marked is copied to new volumes, these are synced, the index leads there, replaced fact, files removed
 //
 // Killed between any two, blobs lie twice at worst, or a file lies there that a fact has dropped; the next prune removes both.
-// Volumes that were begun after the mark are never chosen, those that lack something they should hold only by repair. A frame that
+// Volumes that were begun after the mark are never chosen, those that lack something they should hold only by repair. One with a
+// damaged frame of which anything is to be copied stays. A frame that
 // is wanted whole and has 64 KiB of plaintext or more moves compressed as it is; what is left of others is packed anew in the
 // order it had. Chosen are volumes with most waste for what must be copied, until the rest is allowed (with 0: down to one byte in 200),
 // those that a crash left unsealed, and small ones: eight volumes of a kind whose sizes lie within a factor of eight become one, so

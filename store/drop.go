@@ -86,15 +86,20 @@ func (e *engine) unindexVolume(ids []ID, v *volumeState) error {
 	if e.enoughIndexSpace() != nil {
 		return nil // they lead to a volume that is not there, which counts as absent
 	}
+	return e.unindexWhere(ids, func(p shortPlace) bool { return p.volume == v.number })
+}
+
+// unindexWhere removes the entries of blobs whose places are of that kind.
+func (e *engine) unindexWhere(ids []ID, where func(shortPlace) bool) error {
 	for part := range slices.Chunk(ids, foldTxnLimit) {
-		if err := e.unindexSome(part, v); err != nil {
+		if err := e.unindexSome(part, where); err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
 	}
 	return nil
 }
 
-func (e *engine) unindexSome(ids []ID, v *volumeState) error {
+func (e *engine) unindexSome(ids []ID, where func(shortPlace) bool) error {
 	e.flushMu.Lock() // who stores such a blob again enters it before or after, not between
 	defer e.flushMu.Unlock()
 	ask := make([]int, len(ids))
@@ -109,7 +114,7 @@ func (e *engine) unindexSome(ids []ID, v *volumeState) error {
 	defer e.indexMu.RUnlock()
 	return e.idx.write(func(_ func(key, value []byte) error, del func([]byte) error) error {
 		for i, p := range places {
-			if p.stored == 0 || p.volume != v.number {
+			if p.stored == 0 || !where(p) {
 				continue
 			}
 			if err := del(blobKey(ids[i])); err != nil {

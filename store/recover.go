@@ -361,8 +361,11 @@ func (in *volumeIndexer) open(stored []byte) (volume.Pack, error) {
 }
 
 func (in *volumeIndexer) addBlobs(offset int64, stored uint32, blobs []volume.Blob) error {
-	if in.v.kind == 0 { // the label is damaged
+	if in.v.kind == 0 && len(blobs) > 0 { // the label is damaged
 		in.v.kind = volume.Data
+		if classOf(Kind(blobs[0].Kind)) == ClassMetadata {
+			in.v.kind = volume.Metadata
+		}
 	}
 	damaged := in.e.isDamaged(in.v.id, offset)
 	start := uint32(0)

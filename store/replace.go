@@ -8,16 +8,17 @@ import (
 	"snapfs/store/volume"
 )
 
-// replace deals with the volumes that parity could not make whole, once it is certain that nothing is lost with them: what they
-// still hold moves to new volumes, and a fact drops them, missing ones too. While they may be the only place of anything that a
-// snapshot names, damaged bytes included, they are left alone.
+// replace deals with the volumes that parity could not make whole: what they still hold moves to new volumes, and a fact drops them,
+// missing ones too, and damaged frames that nothing needs. While they may be the only place of anything that is needed, damaged bytes
+// included, they are left alone: a copy of the store may bring it back. That is so as long as anything needed is lost, wherever,
+// unless all frames of a volume are whole.
 func (v *verifier) replace(ctx context.Context) error {
 	if !v.o.Repair || !v.leftovers() {
 		return nil
 	}
 	e := v.e
-	e.forgetLost()
-	if lost, err := e.damagedInFrames(); err != nil || len(lost) > 0 { // what is in no volume has no finding: nothing names it
+	lost, err := v.anythingLost(ctx)
+	if err != nil {
 		return err
 	}
 	if !e.canDrop(v.session) {
@@ -26,7 +27,10 @@ func (v *verifier) replace(ctx context.Context) error {
 	e.maintenance.Lock()
 	defer e.maintenance.Unlock()
 	for _, id := range v.left {
-		gone, err := v.moveOut(ctx, id)
+		if lost && !v.framesWhole(id) {
+			continue
+		}
+		gone, err := v.moveOut(ctx, id, !lost)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -35,15 +39,10 @@ func (v *verifier) replace(ctx context.Context) error {
 	return nil
 }
 
-// leftovers reports whether volumes are left that are not whole, and notes the missing ones among them. Nothing may be known to be
-// lost.
+// leftovers reports whether volumes are left that are not whole, and notes the missing ones among them.
 func (v *verifier) leftovers() bool {
 	for _, f := range v.findings {
-		switch {
-		case f.Healed:
-		case f.Problem == ProblemLost || f.Problem == ProblemNode:
-			return false
-		case f.Problem == ProblemMissing || f.Problem == ProblemShort:
+		if !f.Healed && (f.Problem == ProblemMissing || f.Problem == ProblemShort) {
 			v.left = append(v.left, f.Volume)
 		}
 	}
@@ -52,8 +51,46 @@ func (v *verifier) leftovers() bool {
 	return len(v.left) > 0
 }
 
-// moveOut moves what a volume holds and drops it. Needs maintenance.
-func (v *verifier) moveOut(ctx context.Context, id volume.ID) (gone bool, err error) {
+// anythingLost reports whether a snapshot or the list of facts names what is damaged or in no volume. What else was believed to be
+// lost is forgotten then: nothing names it.
+func (v *verifier) anythingLost(ctx context.Context) (bool, error) {
+	lost := slices.ContainsFunc(v.findings, func(f Finding) bool {
+		return !f.Healed && (f.Problem == ProblemLost || f.Problem == ProblemNode)
+	})
+	if !lost {
+		v.e.forgetLost()
+	}
+	if lost || v.needed {
+		return true, nil
+	}
+	var pages []ID
+	err := v.e.chainBlobs(ctx, func(_ Kind, id ID) error {
+		pages = append(pages, id)
+		return nil
+	})
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	if err != nil {
+		return true, nil // one cannot be read, and nobody knows those below
+	}
+	places, err := v.e.lookUpShort(pages)
+	return slices.ContainsFunc(places, func(p shortPlace) bool { return !v.e.readable(p) }), err
+}
+
+// framesWhole reports whether nothing was found wrong with a volume but with what describes and protects its frames.
+func (v *verifier) framesWhole(id volume.ID) bool {
+	return !slices.ContainsFunc(v.findings, func(f Finding) bool {
+		switch f.Problem {
+		case ProblemLabel, ProblemTrailer, ProblemTable, ProblemParity:
+			return false
+		}
+		return f.Volume == id && !f.Healed
+	})
+}
+
+// moveOut moves what a volume holds and drops it; with damaged also if frames are damaged. Needs maintenance.
+func (v *verifier) moveOut(ctx context.Context, id volume.ID, damaged bool) (gone bool, err error) {
 	e := v.e
 	if e.isOther(id) { // dropped, the file of another volume would go
 		return false, nil
@@ -78,6 +115,11 @@ func (v *verifier) moveOut(ctx context.Context, id volume.ID) (gone bool, err er
 		}
 		return true, e.drop(ctx, v.session, []*volumeState{state}, nil)
 	}
+	if len(p.rewrite) > 0 && damaged {
+		if err := e.unindexDamaged(state); err != nil {
+			return false, e.spare(p, err)
+		}
+	}
 	var r PruneResult
 	err = e.execute(ctx, v.session, p, false, &r, func(PruneProgress) {})
 	return len(r.Rewritten) > 0, err
@@ -94,13 +136,27 @@ func (v *verifier) replacedBy(id volume.ID, gone bool, err error) {
 	}
 	for i := range v.findings {
 		if f := &v.findings[i]; f.Volume == id && (f.Problem != ProblemIndex) {
-			if gone && f.Problem == ProblemMissing {
-				text = "; nothing needs it any more"
+			switch {
+			case gone && f.Problem == ProblemMissing:
+				f.Text += "; nothing needs it any more"
+			case gone && err == nil && v.nowhere(f.Blobs):
+				f.Text += "; nothing needs it, and the rest of the volume has been moved to a new one"
+			default:
+				f.Text += text
 			}
-			f.Text += text
 			f.Healed = f.Healed || gone && err == nil
 		}
 	}
+}
+
+// nowhere reports whether some of the blobs are not stored elsewhere either.
+func (v *verifier) nowhere(blobs []VerifiedBlob) bool {
+	ids := make([]ID, len(blobs))
+	for i, b := range blobs {
+		ids[i] = b.ID
+	}
+	lost, err := v.e.stillDamaged(ids)
+	return err == nil && len(lost) > 0
 }
 
 // isOther reports whether what has the name of a volume is something else.

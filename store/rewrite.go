@@ -73,6 +73,9 @@ func (m *mover) move(ctx context.Context, v *volumeState) error {
 	var damage *CorruptError
 	if errors.As(err, &damage) {
 		m.damaged = append(m.damaged, damage)
+		if err := m.e.noteDamage(ctx, []DamagedFrame{{damage.Volume, damage.Offset, damage.ID}}); err != nil && ctx.Err() == nil {
+			m.e.log.Warn("damage not recorded", "volume", v.id, "err", err)
+		}
 		m.unpack(v)
 		if err := m.settle(); err != nil { // while it is known to leave
 			return err
@@ -165,44 +168,6 @@ func (m *mover) copyFrames(ctx context.Context, v *volumeState) (dead []ID, err 
 		return m.copyFrame(file, v, aead, f, rows)
 	})
 	return dead, err
-}
-
-// eachFrame calls fn for the frames of blobs in a volume: by its contents table, or by scanning where there is none.
-func (e *engine) eachFrame(file volume.File, v *volumeState, aead cipher.AEAD, fn func(volume.FrameInfo) error) error {
-	trailer, err := volume.ReadTrailer(file, v.size)
-	if err == nil && trailer.Volume == v.id {
-		return listedFrames(file, trailer, aead, fn)
-	}
-	_, _, err = volume.ScanPayloads(file, e.movedUpTo(v), v.size, v.id, func(offset int64, h volume.Header, stored []byte, damage error) error {
-		if damage != nil || h.Kind != volume.FrameBlobs {
-			return nil // never whole: see volumeState.harmed
-		}
-		_, plain, err := volume.OpenFrame(stored, v.id, aead)
-		var pack volume.Pack
-		if err == nil {
-			pack, err = volume.ParsePack(plain)
-		}
-		if err != nil {
-			return nil
-		}
-		return fn(volume.FrameInfo{Offset: offset, Stored: h.Stored(), Kind: h.Kind, Blobs: pack.Blobs})
-	})
-	return err
-}
-
-// listedFrames is eachFrame by the contents table.
-func listedFrames(file volume.File, trailer volume.Trailer, aead cipher.AEAD, fn func(volume.FrameInfo) error) error {
-	var own error
-	err := volume.ReadContents(file, trailer, aead, func(f volume.FrameInfo) error {
-		if f.Kind == volume.FrameBlobs {
-			own = fn(f)
-		}
-		return own
-	})
-	if err != nil && own == nil {
-		return &CorruptError{Volume: trailer.Volume, Offset: trailer.Contents, Err: err}
-	}
-	return err
 }
 
 // wantedRow is a blob of a frame that is to be copied.

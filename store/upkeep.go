@@ -45,6 +45,9 @@ func (e *engine) upkeepPlan(budget upkeepBudget) *plan {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	list := e.candidates(func(v *volumeState) (*candidate, bool) {
+		if e.damage.in(v.id) {
+			return nil, false // it would be read again and again, and stay
+		}
 		c := &candidate{volumeState: v, wanted: &bitset{}, live: v.size}
 		c.wanted.fill(v.blobs)
 		return c, true

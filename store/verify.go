@@ -104,6 +104,7 @@ type verifier struct {
 	hurt     []volume.ID // volumes with findings
 	left     []volume.ID // of them, those that are not whole after the repair
 	reindex  bool        // the index was found wrong
+	needed   bool        // a snapshot, partial ones included, names what lies in a damaged frame
 	unfolded bool        // a journal was healed whose facts the index did not know
 	fresh    bool        // what is wrong with the chain was told for the first time
 	openers  sync.Pool

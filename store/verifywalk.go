@@ -37,19 +37,37 @@ func (v *verifier) snapshots(ctx context.Context) error {
 	defer s.Close()
 	w := &snapshotWalk{v: v, seen: placeSet{}, lost: map[ID]bool{}, reader: newReader(e.dir, e.bundle, s, walkCache)}
 	defer w.reader.close()
-	for _, snap := range slices.Backward(st.Snapshots) {
-		if snap.Partial {
-			continue
-		}
-		if err := s.Pin(ctx, []ID{snap.ID}); errors.Is(err, ErrNotFound) {
-			continue // gone since
-		} else if err != nil {
+	partial := func(snap Snapshot) bool { return snap.Partial }
+	for _, snap := range slices.Backward(slices.DeleteFunc(slices.Clone(st.Snapshots), partial)) {
+		if err := w.snapshot(ctx, s, snap); err != nil {
 			return err
 		}
-		if err := w.walk(ctx, []reference{{KindManifest, snap.ID}}); err != nil {
-			return fmt.Errorf("snapshot %s@%s: %w", snap.Dataset, snap.Name, err)
-		}
 		v.summary.Snapshots++
+	}
+	if !v.o.Repair || v.needed || !e.anyDamage() {
+		return nil
+	}
+	w.quiet = true
+	for _, snap := range st.Snapshots { // what only these need is no finding, but the next run of their backup relies on it
+		if !snap.Partial {
+			continue
+		}
+		if err := w.snapshot(ctx, s, snap); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// snapshot walks one unless it is gone.
+func (w *snapshotWalk) snapshot(ctx context.Context, s *localSession, snap Snapshot) error {
+	if err := s.Pin(ctx, []ID{snap.ID}); errors.Is(err, ErrNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if err := w.walk(ctx, []reference{{KindManifest, snap.ID}}); err != nil {
+		return fmt.Errorf("snapshot %s@%s: %w", snap.Dataset, snap.Name, err)
 	}
 	return nil
 }
@@ -69,6 +87,7 @@ type snapshotWalk struct {
 	reader *reader
 	seen   placeSet
 	lost   map[ID]bool // reported
+	quiet  bool        // nothing is reported any more
 
 	reindexed bool // all volumes have been looked into
 	index     bool // just now
@@ -135,6 +154,7 @@ func (w *snapshotWalk) located(names []reference) ([]reference, error) {
 				return nil, err
 			}
 		}
+		w.v.needed = w.v.needed || p.stored != 0 && !e.readable(p)
 		if p.stored != 0 && (n.kind == KindNode || n.kind == KindManifest) && w.seen.add(p) {
 			nodes = append(nodes, n)
 		}
@@ -179,7 +199,7 @@ func (w *snapshotWalk) find(n reference) (p shortPlace, err error) {
 
 // lose notes a blob that is in no volume, once.
 func (w *snapshotWalk) lose(n reference) {
-	if w.lost[n.id] {
+	if w.lost[n.id] || w.quiet {
 		return
 	}
 	w.lost[n.id] = true
@@ -199,7 +219,9 @@ func (w *snapshotWalk) unreadable(ctx context.Context, at reference, err error) 
 		return nil
 	case !errors.As(err, &corrupt):
 		return err
-	case w.lost[at.id]:
+	}
+	w.v.needed = true
+	if w.lost[at.id] || w.quiet {
 		return nil
 	}
 	w.lost[at.id] = true
@@ -211,6 +233,9 @@ func (w *snapshotWalk) unreadable(ctx context.Context, at reference, err error) 
 }
 
 func (w *snapshotWalk) report(at reference, p Problem, format string, args ...any) {
+	if w.quiet {
+		return
+	}
 	text := fmt.Sprintf(format, args...)
 	w.v.add(Finding{Problem: p, Offset: -1, Text: text, Blobs: []VerifiedBlob{{at.kind, at.id}}})
 }

@@ -75,8 +75,8 @@ func (v *verifyReport) damageHints() (list []string) {
 	switch {
 	case v.paths > 0 && !v.misnamed() && !mendable:
 		list = append(list, v.sourceHint(), v.giveUpHint())
-	case v.paths == 0 && v.repair && v.left(store.ProblemFrame):
-		list = append(list, "no snapshot needs what is damaged: it goes when 'snapfs prune' rewrites the volume")
+	case v.paths == 0 && v.repair && !v.barred && v.lost() && v.left(store.ProblemFrame):
+		list = append(list, "no snapshot needs what is damaged; if an interrupted backup does, run it again: then 'snapfs verify --repair' drops it")
 	}
 	return list
 }
