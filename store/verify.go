@@ -94,21 +94,22 @@ type verifier struct {
 	o       VerifyOptions
 	event   func(VerifyEvent) error
 
-	mu       sync.Mutex
-	p        VerifyProgress
-	findings []Finding
-	frames   map[frameKey]bool // that have a finding
-	told     time.Time
-	stopped  error // of event
-	matched  map[volume.ID]int64
-	hurt     []volume.ID // volumes with findings
-	left     []volume.ID // of them, those that are not whole after the repair
-	reindex  bool        // the index was found wrong
-	needed   bool        // a snapshot, partial ones included, names what lies in a damaged frame
-	unfolded bool        // a journal was healed whose facts the index did not know
-	fresh    bool        // what is wrong with the chain was told for the first time
-	openers  sync.Pool
-	summary  VerifySummary
+	mu        sync.Mutex
+	p         VerifyProgress
+	findings  []Finding
+	frames    map[frameKey]bool // that have a finding
+	told      time.Time
+	stopped   error // of event
+	matched   map[volume.ID]int64
+	elsewhere []elsewhere
+	hurt      []volume.ID // volumes with findings
+	left      []volume.ID // of them, those that are not whole after the repair
+	reindex   bool        // the index was found wrong
+	needed    bool        // a snapshot, partial ones included, names what lies in a damaged frame
+	unfolded  bool        // a journal was healed whose facts the index did not know
+	fresh     bool        // what is wrong with the chain was told for the first time
+	openers   sync.Pool
+	summary   VerifySummary
 }
 
 // verifyTick is how often progress is told.

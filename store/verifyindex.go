@@ -65,15 +65,14 @@ func (c *volumeCheck) index() error {
 			}
 		}
 	}
-	if err := flush(); err != nil || len(c.lacking) == 0 {
-		return err
-	}
-	c.findings = append(c.findings, Finding{
-		Problem: ProblemIndex, Volume: c.state.id, Offset: -1, Blobs: c.lacking,
-		Text: fmt.Sprintf("the index has other places of blobs of the volume, which are damaged or gone: %d", len(c.lacking)),
-	})
-	c.v.mendIndex()
-	return nil
+	return flush()
+}
+
+// elsewhere is a whole blob of a checked volume that the index has in another one. Whether it is good there is known when all are checked.
+type elsewhere struct {
+	blob   ID
+	volume volume.ID
+	place  shortPlace // by the index
 }
 
 // compare looks blobs up that lie at these places.
@@ -82,6 +81,7 @@ func (c *volumeCheck) compare(ids []ID, here []shortPlace) error {
 	if err != nil {
 		return err
 	}
+	var other []elsewhere
 	for i, p := range found {
 		mine := here[i]
 		mine.ordinal = p.ordinal
@@ -91,11 +91,31 @@ func (c *volumeCheck) compare(ids []ID, here []shortPlace) error {
 			c.matched++
 		case damaged:
 		case p.stored == 0: // prune takes out what nothing needs; what is needed and not found the walk will tell
-		case !c.v.e.readable(p): // it has another place, which is damaged or gone
-			c.lacking = append(c.lacking, VerifiedBlob{ID: ids[i]})
+		default:
+			other = append(other, elsewhere{ids[i], c.state.id, p})
 		}
 	}
+	c.v.mu.Lock()
+	defer c.v.mu.Unlock()
+	c.v.elsewhere = append(c.v.elsewhere, other...)
 	return nil
+}
+
+// misled finds the volumes with blobs of which the index has only places that are damaged or gone.
+func (v *verifier) misled() {
+	lacking := map[volume.ID][]VerifiedBlob{}
+	for _, o := range v.elsewhere {
+		if !v.e.readable(o.place) {
+			lacking[o.volume] = append(lacking[o.volume], VerifiedBlob{ID: o.blob})
+		}
+	}
+	for id, blobs := range lacking {
+		v.add(Finding{
+			Problem: ProblemIndex, Volume: id, Offset: -1, Blobs: blobs,
+			Text: fmt.Sprintf("the index has other places of blobs of the volume, which are damaged or gone: %d", len(blobs)),
+		})
+		v.mendIndex()
+	}
 }
 
 // readable reports whether a place is of use for all that is known.
@@ -118,6 +138,7 @@ func (v *verifier) index(ctx context.Context) error {
 	if err := v.progress(func(p *VerifyProgress) { p.Phase = "index" }); err != nil {
 		return err
 	}
+	v.misled()
 	e := v.e
 	numbers := map[uint32]volume.ID{}
 	e.mu.Lock()

@@ -110,8 +110,7 @@ type volumeCheck struct {
 	expected map[int64]*expectedFrame // by offset
 	damage   damage
 	findings []Finding
-	matched  int64          // entries of the index that are right about this volume
-	lacking  []VerifiedBlob // blobs here that the index does not lead to
+	matched  int64 // entries of the index that are right about this volume
 }
 
 // expectedFrame is a frame that must be there: by the contents table, or else by the index.
