@@ -101,11 +101,11 @@ func prepare(c *cli.Command) {
 }
 
 // badValue is how the flag package under urfave/cli says that an option cannot have a value.
-var badValue = regexp.MustCompile(`(?s)^invalid (?:boolean )?value ("(?:[^"\\]|\\.)*") for (?:flag )?-([^:]+): (.*)$`)
+const badValue = `(?s)^invalid (?:boolean )?value ("(?:[^"\\]|\\.)*") for (?:flag )?-([^:]+): (.*)$`
 
 // usageFailed tells of an option under the name that was typed.
 func usageFailed(_ *cli.Context, err error, _ bool) error {
-	m := badValue.FindStringSubmatch(err.Error())
+	m := regexp.MustCompile(badValue).FindStringSubmatch(err.Error()) // here and not at the start of every command
 	if m == nil {
 		return asUsage(err)
 	}

@@ -187,13 +187,21 @@ func heldUntil(s store.Snapshot) *string {
 
 // heldText says for people how long a snapshot is held, "" if it is not, or not any more.
 func (p *program) heldText(state *store.State, s store.Snapshot) string {
+	if s.HeldForever || state.Held(s, p.now()) {
+		return p.holdText(s)
+	}
+	return ""
+}
+
+// holdText is heldText of a hold whether it has run out or not.
+func (p *program) holdText(s store.Snapshot) string {
 	switch {
 	case s.HeldForever:
 		return "held for ever"
-	case state.Held(s, p.now()):
-		return "held until " + p.localTime(s.HeldUntil)
+	case s.HeldUntil.IsZero():
+		return ""
 	}
-	return ""
+	return "held until " + p.localTime(s.HeldUntil)
 }
 
 // clockObject is what hold --confirm-clock prints in JSON.

@@ -100,22 +100,18 @@ func (p *program) printLoss(r *reporter, loss *store.LossError) {
 		}
 		p.say(format, args...)
 	}
-	until := func(s store.Snapshot) string {
-		switch {
-		case s.HeldForever:
-			return ", held for ever"
-		case s.HeldUntil.IsZero():
-			return ""
+	for _, lost := range []struct {
+		what string
+		list []store.Snapshot
+	}{{"snapshot", loss.Snapshots}, {"hold", loss.Holds}} {
+		for _, s := range lost.list {
+			until := p.holdText(s)
+			if until != "" {
+				until = ", " + until
+			}
+			tell(lossEvent{Problem: lost.what, ID: s.ID.String(), Dataset: s.Dataset, Name: s.Name, HeldUntil: heldUntil(s)},
+				"%s gone: %s@%s (%s)%s", lost.what, s.Dataset, s.Name, s.ID, until)
 		}
-		return ", held until " + p.localTime(s.HeldUntil)
-	}
-	for _, s := range loss.Snapshots {
-		tell(lossEvent{Problem: "snapshot", ID: s.ID.String(), Dataset: s.Dataset, Name: s.Name, HeldUntil: heldUntil(s)},
-			"snapshot gone: %s@%s (%s)%s", s.Dataset, s.Name, s.ID, until(s))
-	}
-	for _, s := range loss.Holds {
-		tell(lossEvent{Problem: "hold", ID: s.ID.String(), Dataset: s.Dataset, Name: s.Name, HeldUntil: heldUntil(s)},
-			"hold gone: %s@%s (%s)%s", s.Dataset, s.Name, s.ID, until(s))
 	}
 	for _, v := range loss.Volumes {
 		tell(lossEvent{Problem: "volume", ID: v.ID.String(), Kind: kindWord(v)}, "volume missing: %s (%s)", v.ID, kindWord(v))

@@ -60,11 +60,7 @@ func (b *Bare) noteAllMissing(s *openSet) {
 func (b *Bare) noteMissing(t, wanted *openSet) {
 	missing := t.missing(wanted.head)
 	for _, g := range missing {
-		if g.first == g.last {
-			b.o.Note(fmt.Sprintf("volume %d of set %s is missing", g.first, t.name()))
-		} else {
-			b.o.Note(fmt.Sprintf("volumes %d to %d of set %s are missing", g.first, g.last, t.name()))
-		}
+		b.o.Note(g.text(t.name(), "is missing", "are missing"))
 	}
 	if len(missing) > 0 && slices.ContainsFunc(t.volumes, func(v *Volume) bool { return v.Parity() && v.source == nil }) {
 		b.o.Note(fmt.Sprintf("the parity volumes of set %s replace lost ones where they can be read anywhere: in files, or in scratch that holds all that comes", t.name()))
@@ -103,6 +99,14 @@ func (s *openSet) missing(child *Head) []gap {
 
 // gap is a run of numbers of volumes that are not here. Labels are not signed: one may claim any number, so nothing is counted one by one.
 type gap struct{ first, last uint32 }
+
+// text says something of the volumes of a set with these numbers.
+func (g gap) text(set, ofOne, ofMany string) string {
+	if g.first == g.last {
+		return fmt.Sprintf("volume %d of set %s %s", g.first, set, ofOne)
+	}
+	return fmt.Sprintf("volumes %d to %d of set %s %s", g.first, g.last, set, ofMany)
+}
 
 // gapsIn finds the numbers from 1 to last, and below any that is here, that are not.
 func gapsIn(here []uint32, last uint32) (list []gap) {

@@ -430,11 +430,7 @@ func (c *checker) checkSet(id [16]byte, set *checkedSet) CheckedSet {
 	}
 	missing := gapsIn(slices.Collect(maps.Keys(set.numbers)), last)
 	for _, g := range missing {
-		what := fmt.Sprintf("volume %d of set %s was not given", g.first, r.Name)
-		if g.last > g.first {
-			what = fmt.Sprintf("volumes %d to %d of set %s were not given", g.first, g.last, r.Name)
-		}
-		c.report(Finding{Set: r.Name, Offset: -1, What: what})
+		c.report(Finding{Set: r.Name, Offset: -1, What: g.text(r.Name, "was not given", "were not given")})
 	}
 	if s == nil {
 		return r // without a key nobody can tell

@@ -16,7 +16,7 @@ type checkedFrame struct {
 	volume     volume.ID
 	aead       cipher.AEAD
 	stored     []byte // opened in place
-	copied     []byte // as it came; only of a pipe, where nobody can read it again
+	copied     []byte // as it came; only of blobs in a pipe, where nobody can read them again
 	raw        []byte // memory to decode into
 	done       chan struct{}
 
@@ -35,7 +35,7 @@ func (c *checker) newFrame(it volume.StreamItem) *checkedFrame {
 		header: it.Header, at: it.At, offset: it.Offset, volume: it.Volume, stored: append(f.stored[:0], it.Stored...), copied: f.copied[:0], raw: f.raw,
 		good: f.good[:0], needs: f.needs[:0],
 	}
-	if c.file == nil {
+	if c.file == nil && it.Header.Kind == volume.FrameBlobs {
 		f.copied = append(f.copied, it.Stored...)
 	}
 	var err error
