@@ -28,6 +28,8 @@ type volumeState struct {
 	missing bool // named by the catalogue, not on disk
 	dropped bool // by a fact: never to be used again
 
+	writer *openVolume // from its creation until the index knows the last frame; nil: this process does not write it
+
 	unfinished int64 // when somebody last ended without a commit who had written here, ns since 1970; 0: nobody did
 	harmed     int64 // offset of the first damage met while the volume was indexed, + 1; 0: none
 

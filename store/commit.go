@@ -229,6 +229,7 @@ func (e *engine) closeJournal() error {
 	}
 	v.cut(true)
 	e.sealVolume(v)
+	e.released(v)
 	if err := e.saveFold(); err != nil {
 		e.log.Warn("index not brought up to date", "err", err)
 	}

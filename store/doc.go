@@ -248,8 +248,10 @@
 // A prune seals the volumes that are open, then marks: one bit for each blob, by its ordinal in its volume, for all that is
 // reached from snapshots, forgotten ones that are held, partials, snapshots that sessions pin, and the list of facts. What sessions
 // were told of or wrote is marked for itself alone, as a node that is there proves nothing about what it names; so is what they are
-// told of while the prune runs. If a node cannot be read, nothing is removed. What the index lacks is looked for in all volumes
-// before it counts as missing. Then, in this order:
+// told of while the prune runs. A blob that two sessions stored at once lies twice: it is looked up where the index was led last, and
+// whoever pins one copy pins that one, too; until the newer copy is synced the older is marked as well. Volumes that this process
+// writes, or of which the index still lacks something, are left alone. If a node cannot be read, nothing is removed. What the index
+// lacks is looked for in all volumes before it counts as missing. Then, in this order:
 //
 //	1 purge fact, once no snapshot is left that is to be kept and was not walked: it names the forgotten ones that are gone for good
 //	2 volumes chosen; from now on they offer nothing but what is marked in them: all else counts as absent for backups

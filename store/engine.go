@@ -74,7 +74,7 @@ type engine struct {
 	absent   map[[16]byte]*absentSession // recorded by a holder before this one, not seen since
 	pinned   *mark                       // by sessions, for a prune that is not done with deciding; nil: none
 	marks    uint64                      // grows when numbers of volumes or blobs change: a mark is void then
-	targets  map[*openVolume]struct{}    // volumes that blobs are being moved to
+	moves    uint64                      // grows when the index leads elsewhere than before: a place found until then may be void
 	written  chan struct{}               // holds a token when a job has ended that wrote
 	closed   bool
 	closing  chan struct{}   // closed together with the store
@@ -140,12 +140,16 @@ func (e *engine) noteWritten(s *localSession, v *openVolume, offset int64, store
 	defer e.mu.Unlock()
 	start := uint32(0)
 	for i, b := range blobs {
-		e.pending[b.ID] = pendingBlob{shortPlace{v.number, offset, stored, start, b.Length, ordinal + uint32(i)}, v}
+		place := shortPlace{v.number, offset, stored, start, b.Length, ordinal + uint32(i)}
+		if before, ok := e.pending[b.ID]; ok {
+			e.pinAlso(before.place, place)
+		}
+		e.pending[b.ID] = pendingBlob{place, v}
 		if e.filter != nil {
 			e.filter.add(b.ID)
 		}
 		if s != nil {
-			s.pins.addWritten(v.volumeState, ordinal+uint32(i))
+			s.pins.addWritten(v.volumeState, place.ordinal)
 		}
 		start += b.Length
 	}
@@ -292,7 +296,7 @@ func (e *engine) takeOut(v *openVolume, synced int64, err error) (first bool, to
 	if v.kind == volume.Journal {
 		e.journal = nil // its appends and syncs hold commitMu
 	}
-	v.size = synced
+	v.size, v.writer = synced, nil
 	for id, p := range e.pending {
 		if p.from == v && p.place.offset+int64(p.place.stored) > synced {
 			delete(e.pending, id)
@@ -373,13 +377,14 @@ func (e *engine) flushVolume(v *openVolume, closing bool) error {
 		return e.failed(v, users, err)
 	}
 	sealed := closing && e.sealVolume(v)
-	if err := e.indexQueue(v, queue, mark, sealed); err != nil {
+	if err := e.indexQueue(v, queue, mark, closing); err != nil {
 		e.log.Warn("index not brought up to date", "volume", v.id, "err", err)
 		v.giveBack(queue)
 	}
 	if !closing {
 		return nil
 	}
+	e.released(v)
 	err := v.w.Close()
 	e.mu.Lock()
 	guarded := sealed && e.guarded[v.number]
@@ -405,9 +410,20 @@ func (e *engine) sealVolume(v *openVolume) bool {
 	return v.sealed
 }
 
-// indexQueue writes the places of a volume's new blobs.
-func (e *engine) indexQueue(v *openVolume, queue []queuedBlob, mark int64, sealed bool) error {
+// released notes that a volume takes no more frames and the index will not hear of others.
+func (e *engine) released(v *openVolume) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	v.writer = nil
+}
+
+// indexQueue writes the places of a volume's new blobs; with closing, they are the last. Needs flushMu.
+func (e *engine) indexQueue(v *openVolume, queue []queuedBlob, mark int64, closing bool) error {
 	if err := e.enoughIndexSpace(); err != nil {
+		return err
+	}
+	before, err := e.indexedBefore(queue)
+	if err != nil {
 		return err
 	}
 	e.indexMu.RLock()
@@ -428,16 +444,23 @@ func (e *engine) indexQueue(v *openVolume, queue []queuedBlob, mark int64, seale
 	}
 	e.mu.Lock()
 	v.indexed = mark
-	if sealed {
+	if v.sealed {
 		v.indexed = v.size
+	}
+	if closing {
+		v.writer = nil
 	}
 	v.seen = v.indexed
 	v.parity = v.w.ParityBytes()
 	v.blobs += int64(len(queue))
 	v.raw += raw
-	for _, q := range queue {
+	for i, q := range queue {
 		if p, ok := e.pending[q.id]; ok && p.place == q.place {
 			delete(e.pending, q.id)
+		}
+		if before[i].stored != 0 {
+			e.pinAlso(before[i], q.place)
+			e.moves++
 		}
 	}
 	record := v.encode()
@@ -445,6 +468,16 @@ func (e *engine) indexQueue(v *openVolume, queue []queuedBlob, mark int64, seale
 	return e.idx.write(func(set func(key, value []byte) error, _ func([]byte) error) error {
 		return set(volumeKey(v.id), record)
 	})
+}
+
+// indexedBefore is where the index leads for blobs that are about to get a place there: two sessions may have stored the same, or
+// the blob is being moved.
+func (e *engine) indexedBefore(queue []queuedBlob) ([]shortPlace, error) {
+	ids, ask := make([]ID, len(queue)), make([]int, len(queue))
+	for i, q := range queue {
+		ids[i], ask[i] = q.id, i
+	}
+	return e.indexed(ids, ask)
 }
 
 // close seals the volumes, brings the index up to date and lets the store go. Sessions must have ended.

@@ -20,22 +20,38 @@ func (e *engine) have(s *localSession, ids []ID) ([]bool, error) {
 		return nil, err
 	}
 	hits := make([]bool, len(ids))
+	var open []int
+	for i := range ids {
+		open = append(open, i)
+	}
+	for len(open) > 0 {
+		var err error
+		if open, err = e.tell(s, ids, open, hits); err != nil {
+			return nil, err
+		}
+	}
+	return hits, nil
+}
+
+// tell is have for some of the ids. It returns those to ask for again, as the index changed while it was asked.
+func (e *engine) tell(s *localSession, ids []ID, open []int, hits []bool) (again []int, err error) {
 	var ask []int
 	e.mu.Lock()
-	for i, id := range ids {
-		p, ok := e.pending[id]
+	moves := e.moves
+	for _, i := range open {
+		p, ok := e.pending[ids[i]]
 		switch {
 		case ok:
 			p.from.use(s)
 			e.told(s, p.place)
 			hits[i] = true
-		case e.filter == nil || e.filter.maybe(id):
+		case e.filter == nil || e.filter.maybe(ids[i]):
 			ask = append(ask, i)
 		}
 	}
 	e.mu.Unlock()
 	if len(ask) == 0 {
-		return hits, nil
+		return nil, nil
 	}
 	places, err := e.indexed(ids, ask)
 	if err != nil {
@@ -43,13 +59,16 @@ func (e *engine) have(s *localSession, ids []ID) ([]bool, error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.moves != moves {
+		return ask, nil
+	}
 	for n, i := range ask {
 		v := e.volumes.byNumber[places[n].volume]
 		if hits[i] = places[n].stored != 0 && v.offers(places[n]) && !e.damage.has(v.id, places[n].offset); hits[i] {
 			e.told(s, places[n])
 		}
 	}
-	return hits, nil
+	return nil, nil
 }
 
 // told notes that a session may refer to a blob from now on. Needs mu.
@@ -233,21 +252,12 @@ func (e *engine) rescue() error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.coarsenPins() // of what sessions were told meanwhile
 	e.rescued = true
 	return nil
 }
 
-// writing reports whether this process writes the volume. Needs mu.
+// writing reports whether this process writes the volume, or the index still lacks some of what it wrote. Needs mu.
 func (e *engine) writing(v *volumeState) bool {
-	for _, o := range e.current {
-		if o.volumeState == v {
-			return true
-		}
-	}
-	for o := range e.targets {
-		if o.volumeState == v {
-			return true
-		}
-	}
-	return v.kind == volume.Journal && !v.sealed
+	return v.writer != nil || v.kind == volume.Journal && !v.sealed
 }

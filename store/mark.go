@@ -266,7 +266,7 @@ func (w *walker) follow() error {
 	for _, f := range w.found {
 		w.ids = append(w.ids, f.id)
 	}
-	places, err := w.e.shortPlaces(w.ids)
+	places, err := w.places(w.ids)
 	if err != nil {
 		return err
 	}
@@ -291,17 +291,42 @@ func (w *walker) follow() error {
 	return nil
 }
 
-// shortPlaces finds blobs; those that no volume holds have a zero place.
-func (e *engine) shortPlaces(ids []ID) ([]shortPlace, error) {
-	places, err := e.lookUpShort(ids)
+// page marks a blob for itself alone; false if no volume holds it.
+func (k *marking) page(id ID) (found bool, err error) {
+	places, err := k.places([]ID{id})
+	if err != nil || places[0].stored == 0 {
+		return false, err
+	}
+	k.mark.add(places[0])
+	return true, nil
+}
+
+// places finds blobs; those that no volume holds have a zero place. Where a newer copy has not been synced yet, the one that the
+// index knows is marked, too: that copy may still be lost.
+func (k *marking) places(ids []ID) ([]shortPlace, error) {
+	places, waiting, err := k.e.lookUpWaiting(ids)
 	if err != nil {
 		return nil, err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	synced, err := k.e.indexed(ids, waiting)
+	if err != nil {
+		return nil, err
+	}
+	k.e.mu.Lock()
+	defer k.e.mu.Unlock()
+	live := func(p shortPlace) bool { return p.stored != 0 && k.e.volumes.byNumber[p.volume].live(p) }
 	for i, p := range places {
-		if p.stored != 0 && !e.volumes.byNumber[p.volume].live(p) {
+		if !live(p) {
 			places[i] = shortPlace{}
+		}
+	}
+	for n, i := range waiting {
+		switch {
+		case !live(synced[n]):
+		case places[i].stored == 0:
+			places[i] = synced[n]
+		case k.unless == nil:
+			k.mark.add(synced[n])
 		}
 	}
 	return places, nil

@@ -198,7 +198,7 @@ func openEngine(ctx context.Context, dir string, o Options, bundle *seal.Bundle,
 		changed: make(chan struct{}), closing: make(chan struct{}), protectAfter: protectAfter,
 		guarded: map[uint32]bool{}, locks: map[string]namedLock{}, unlocked: make(chan struct{}),
 		sessions: map[*localSession]struct{}{}, state: &State{}, damage: newDamage(), verified: map[volume.ID]time.Time{},
-		absent: map[[16]byte]*absentSession{}, targets: map[*openVolume]struct{}{}, written: make(chan struct{}, 1),
+		absent: map[[16]byte]*absentSession{}, written: make(chan struct{}, 1),
 	}
 	if err := e.start(ctx, o.Unlock); err != nil {
 		return nil, errors.Join(err, lock.release())

@@ -59,10 +59,10 @@ func (e *engine) createVolume(kind volume.Kind) (*openVolume, error) {
 		return nil, errors.Join(fmt.Errorf("volume %s: %w", id, err), w.Close())
 	}
 	e.mu.Lock()
-	state := e.volumes.add(id, kind)
-	state.size = w.Size()
-	e.mu.Unlock()
-	return &openVolume{volumeState: state, w: w, users: map[*localSession]struct{}{}}, nil
+	defer e.mu.Unlock()
+	v := &openVolume{volumeState: e.volumes.add(id, kind), w: w, users: map[*localSession]struct{}{}}
+	v.size, v.writer = w.Size(), v
+	return v, nil
 }
 
 // use records that a session relies on frames of the volume that may not be synced yet.

@@ -75,6 +75,21 @@ func (p *pins) moved(from, to *volumeState, old, ordinal uint32) {
 	}
 }
 
+// pinAlso makes whoever pins a blob in one place pin it in another as well, to which it is looked up from now on. Needs mu.
+func (e *engine) pinAlso(from, to shortPlace) {
+	if from == to {
+		return
+	}
+	e.everyPins(func(p *pins) {
+		if p.blobs[from.volume].has(from.ordinal) {
+			p.add(to.volume, to.ordinal)
+		}
+	})
+	if e.pinned != nil && e.pinned.has(from) {
+		e.pinned.add(to)
+	}
+}
+
 // left forgets a volume that is gone.
 func (p *pins) left(v *volumeState) {
 	delete(p.blobs, v.number)

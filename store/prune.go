@@ -218,6 +218,8 @@ func (p *pruning) begin() {
 	e := p.e
 	p.marking, p.pinned = e.newMarking(newMark(), nil), newMark()
 	p.open = map[uint32]bool{}
+	e.flushMu.Lock() // blobs are not being numbered anew
+	defer e.flushMu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p.version, p.limit = e.marks, e.volumes.next
@@ -263,15 +265,11 @@ func (p *pruning) markAll(ctx context.Context) error {
 // markChain marks the pages of the list of facts.
 func (p *pruning) markChain(ctx context.Context) error {
 	err := p.e.chainBlobs(ctx, func(kind Kind, id ID) error {
-		places, err := p.e.shortPlaces([]ID{id})
-		switch {
-		case err != nil:
-			return err
-		case places[0].stored == 0:
-			return &MissingError{Kind: kind, ID: id}
+		found, err := p.marking.page(id)
+		if err == nil && !found {
+			err = &MissingError{Kind: kind, ID: id}
 		}
-		p.marking.mark.add(places[0])
-		return nil
+		return err
 	})
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("%w: %w", ErrUnreadable, err)
@@ -290,10 +288,7 @@ func (p *pruning) markLists(ctx context.Context) error {
 	get, done := p.e.pageReader(s)
 	for _, root := range roots {
 		err := eachIDPage(ctx, root, get, func(id ID) error {
-			places, err := p.e.shortPlaces([]ID{id})
-			if err == nil && places[0].stored != 0 {
-				p.marking.mark.add(places[0])
-			}
+			_, err := p.marking.page(id)
 			return err
 		})
 		if ctx.Err() != nil {

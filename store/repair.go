@@ -110,16 +110,9 @@ var errNotBetter = errors.New("parity does not help")
 // written. Needs maintenance.
 func (v *verifier) repairVolume(ctx context.Context, id volume.ID) (volume.Kind, error) {
 	e := v.e
-	e.commitMu.Lock()
-	journal := e.journal
-	e.commitMu.Unlock()
 	e.mu.Lock()
 	state := e.volumes.byID[id]
-	mine := journal != nil && journal.volumeState == state
-	for _, o := range e.current {
-		mine = mine || o.volumeState == state
-	}
-	usable := state != nil && !state.missing && !state.dropped && !mine
+	usable := state != nil && !state.missing && !state.dropped && state.writer == nil
 	e.mu.Unlock()
 	if !usable {
 		return 0, errNotBetter

@@ -97,6 +97,7 @@ func (v *verifier) moveOut(ctx context.Context, id volume.ID, damaged bool) (gon
 	}
 	e.commitMu.Lock()
 	need, named := e.fold.volumes[id]
+	e.flushMu.Lock() // blobs are not being numbered anew
 	e.mu.Lock()
 	state := e.volumes.byID[id]
 	p := &plan{}
@@ -108,6 +109,7 @@ func (v *verifier) moveOut(ctx context.Context, id volume.ID, damaged bool) (gon
 		p.condemn()
 	}
 	e.mu.Unlock()
+	e.flushMu.Unlock()
 	e.commitMu.Unlock()
 	if missing && named && kindMoved(need.kind) {
 		if state == nil {

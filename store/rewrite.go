@@ -137,6 +137,7 @@ func (e *engine) stay(v *volumeState) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	v.leaving = nil
+	e.moves++
 }
 
 // copyFrames copies the wanted blobs of a volume and returns those that the index still knows there and nobody wants.
@@ -335,9 +336,6 @@ func (m *mover) target() error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrWriteFailed, diskFull(err))
 	}
-	e.mu.Lock()
-	e.targets[v] = struct{}{}
-	e.mu.Unlock()
 	m.to, m.led = v, false
 	return nil
 }
@@ -433,14 +431,12 @@ func (m *mover) seal() error {
 	e.flushMu.Lock()
 	defer e.flushMu.Unlock()
 	v.cut(true)
-	sealed := e.sealVolume(v)
-	err := e.indexQueue(v, nil, v.w.Synced(), sealed)
+	e.sealVolume(v)
+	err := e.indexQueue(v, nil, v.w.Synced(), true)
 	m.filled = append(m.filled, sealedVolume{v.id, v.kind, v.w.Synced()})
 	m.grown += v.w.Synced()
 	m.to = nil
-	e.mu.Lock()
-	delete(e.targets, v)
-	e.mu.Unlock()
+	e.released(v)
 	return errors.Join(err, v.w.Close())
 }
 
@@ -474,7 +470,7 @@ func (m *mover) abandon() error {
 		e.sealVolume(v)
 	}
 	e.mu.Lock()
-	delete(e.targets, v)
+	v.writer = nil
 	if used {
 		v.size = max(end, v.w.Synced())
 		e.noteClosed(v)

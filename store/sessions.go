@@ -306,6 +306,7 @@ func (e *engine) leaveUnfinished(p *pins) {
 func (e *engine) coarsenPins() {
 	e.everyPins(func(p *pins) { p.coarsen(e.volumes) })
 	e.marks++
+	e.moves++
 }
 
 // rerecord writes all sessions into a new index.

@@ -42,6 +42,8 @@ func (e *engine) upkeep(ctx context.Context, s *localSession, budget upkeepBudge
 func (e *engine) upkeepPlan(budget upkeepBudget) *plan {
 	e.commitMu.Lock()
 	defer e.commitMu.Unlock()
+	e.flushMu.Lock() // blobs are not being numbered anew
+	defer e.flushMu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	list := e.candidates(func(v *volumeState) (*candidate, bool) {

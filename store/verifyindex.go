@@ -10,28 +10,35 @@ import (
 
 // lookUpShort finds places by short volume numbers, also of volumes that are not there; zero places for unknown blobs.
 func (e *engine) lookUpShort(ids []ID) ([]shortPlace, error) {
-	places := make([]shortPlace, len(ids))
+	places, _, err := e.lookUpWaiting(ids)
+	return places, err
+}
+
+// lookUpWaiting is lookUpShort. It also says which of the ids wait for their places to be written to the index.
+func (e *engine) lookUpWaiting(ids []ID) (places []shortPlace, waiting []int, err error) {
+	places = make([]shortPlace, len(ids))
 	var ask []int
 	e.mu.Lock()
 	for i, id := range ids {
 		if p, ok := e.pending[id]; ok {
 			places[i] = p.place
+			waiting = append(waiting, i)
 		} else {
 			ask = append(ask, i)
 		}
 	}
 	e.mu.Unlock()
 	if len(ask) == 0 {
-		return places, nil
+		return places, waiting, nil
 	}
 	found, err := e.indexed(ids, ask)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for n, i := range ask {
 		places[i] = found[n]
 	}
-	return places, nil
+	return places, waiting, nil
 }
 
 // indexBatch is how many blobs are looked up at once.

@@ -154,10 +154,8 @@ func (c *volumeCheck) begin(id volume.ID) (err error) {
 	e.mu.Lock()
 	if s := e.volumes.byID[id]; s != nil {
 		c.state = *s
-		for _, o := range e.current {
-			if o.volumeState == s { // what is being written beyond may not be whole yet
-				c.state.size, c.state.sealed, c.writing = o.w.Synced(), false, true
-			}
+		if o := s.writer; o != nil && s.kind != volume.Journal { // what is being written beyond may not be whole yet
+			c.state.size, c.state.sealed, c.writing = o.w.Synced(), false, true
 		}
 	}
 	e.mu.Unlock()
