@@ -329,21 +329,45 @@ func (s *localSession) Upkeep(ctx context.Context) (PruneResult, error) {
 
 // Close implements Session.
 func (s *localSession) Close() error {
-	s.mu.Lock()
-	ended := s.ended
-	s.ended = true
-	s.mu.Unlock()
-	if !ended {
+	if s.end() {
 		s.e.endPins(s)
 	}
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
-	delete(s.e.sessions, s)
-	for name, l := range s.e.locks {
+	s.e.dismiss(s)
+	return nil
+}
+
+// leave ends the session here. What it pins stays, in the index as well, for the holder with which its client goes on.
+func (s *localSession) leave() {
+	s.e.notePins(s)
+	left := &absentSession{process: processOf(s.process()), heard: s.e.now()}
+	first := s.end()
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	if first {
+		left.pins = s.pins
+		s.e.absent[s.id] = left // who prunes until the store is closed sees it
+	}
+	s.e.dismiss(s)
+}
+
+// end makes everything the session does from now on fail; false if it has ended before.
+func (s *localSession) end() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := !s.ended
+	s.ended = true
+	return first
+}
+
+// dismiss forgets a session and gives its locks back. Needs mu.
+func (e *engine) dismiss(s *localSession) {
+	delete(e.sessions, s)
+	for name, l := range e.locks {
 		if l.session == s {
-			delete(s.e.locks, name)
+			delete(e.locks, name)
 		}
 	}
-	s.e.lockFreed()
-	return nil
+	e.lockFreed()
 }

@@ -133,7 +133,7 @@ func (s *server) serve(conn *net.UnixConn) error {
 	if cred, err := peerOf(conn); err == nil {
 		p.pid = int(cred.Pid)
 	}
-	defer p.close()
+	defer p.part()
 	return wire.Serve(s.ctx, conn, p.handle)
 }
 
@@ -172,17 +172,39 @@ func (p *peer) hello(m *wire.Hello) (*wire.Welcome, error) {
 
 // close ends the session if there is one.
 func (p *peer) close() error {
+	if session := p.take(); session != nil {
+		return session.Close()
+	}
+	return nil
+}
+
+// part is close for a connection that is over. One that this process has ended, as it lets the store go, ends no session: the client
+// goes on with the next holder, and relies on what it was told here.
+func (p *peer) part() error {
+	stopped := p.server.ctx.Err() != nil
+	session := p.take()
+	if left, ok := session.(*localSession); ok && stopped {
+		left.leave()
+		return nil
+	}
+	if session == nil {
+		return nil
+	}
+	return session.Close()
+}
+
+// take is the session, if there is one, for whoever ends it.
+func (p *peer) take() Session {
 	p.mu.Lock()
 	session := p.session
 	p.session, p.over = nil, true
 	p.mu.Unlock()
-	if session == nil {
-		return nil
+	if session != nil {
+		p.server.mu.Lock()
+		p.server.sessions--
+		p.server.mu.Unlock()
 	}
-	p.server.mu.Lock()
-	p.server.sessions--
-	p.server.mu.Unlock()
-	return session.Close()
+	return session
 }
 
 func (p *peer) current() (Session, error) {
