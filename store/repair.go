@@ -254,6 +254,7 @@ func (e *engine) replaced(state *volumeState) error {
 	defer e.flushMu.Unlock()
 	e.forgetDamage(func(k frameKey) bool { return k.volume == state.id })
 	e.mu.Lock()
+	e.coarsenPins() // what was damaged is counted among the blobs again
 	fresh := *state
 	e.mu.Unlock()
 	fresh.size, fresh.indexed, fresh.blobs, fresh.raw, fresh.sealed = size, 0, 0, 0, false
@@ -265,6 +266,7 @@ func (e *engine) replaced(state *volumeState) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.coarsenPins() // of what sessions were told meanwhile
 	state.size, state.seen, state.indexed, state.sealed = fresh.size, fresh.seen, fresh.indexed, fresh.sealed
 	state.blobs, state.raw, state.kind = fresh.blobs, fresh.raw, fresh.kind
 	state.parity, state.harmed = fresh.parity, fresh.harmed
