@@ -28,6 +28,7 @@ type plan struct {
 	drop    []*candidate
 	rewrite []*candidate
 	part    int64 // so much of the last one to be rewritten at most; 0: all
+	unknown bool  // what the index does not know anywhere else is copied as well: nobody looked whether it is wanted
 	bytes   int64 // of the store before
 	waste   int64 // that will be left
 }

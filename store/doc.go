@@ -265,7 +265,7 @@
 // order it had. Chosen are volumes with most waste for what must be copied, until the rest is allowed (with 0: down to one byte in 200),
 // those that a crash left unsealed, and small ones: eight volumes of a kind whose sizes lie within a factor of eight become one, so
 // that each byte moves once for each factor of eight. Upkeep does the last two without any mark: all that the index finds in a volume
-// moves. A holder that stays does so two seconds after a job that wrote; one that goes merges 32 MiB at most, for a second at most. Of a
+// moves, and what it finds nowhere else where it can be read. A holder that stays does so two seconds after a job that wrote; one that goes merges 32 MiB at most, for a second at most. Of a
 // larger volume that a crash left it copies a part, seals that with its parity and notes how far it came (m "moved" volume ID), so that
 // after a few commands all is finished.
 //

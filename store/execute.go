@@ -110,7 +110,7 @@ func (e *engine) rewriteAll(ctx context.Context, s *localSession, p *plan, r *Pr
 		if err != nil {
 			return err
 		}
-		m.done, m.part = moved, p.part
+		m.done, m.part, m.unknown = moved, p.part, p.unknown
 		for _, c := range p.rewrite {
 			if c.kind != kind || err != nil {
 				continue
@@ -172,7 +172,7 @@ func (e *engine) staysWhole(ctx context.Context, c *candidate) (n int64, err err
 	foreseen := *c.volumeState
 	foreseen.leaving = c.wanted
 	err = e.eachFrame(file, &foreseen, aead, func(f volume.FrameInfo) error {
-		rows, _, err := e.wantedRows(&foreseen, f)
+		rows, _, err := e.wantedRows(&foreseen, f, false)
 		if err == nil {
 			err = ctx.Err()
 		}

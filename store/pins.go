@@ -64,7 +64,7 @@ func (p *pins) coarsen(c *catalogue) {
 
 // moved pins what a blob became: from one volume to another.
 func (p *pins) moved(from, to *volumeState, old, ordinal uint32) {
-	if p.blobs[from.number].has(old) {
+	if b := p.blobs[from.number]; b.has(old) || b != nil && old == unknownOrdinal {
 		p.add(to.number, ordinal)
 	}
 	if _, whole := p.whole[from.id]; whole {

@@ -100,7 +100,7 @@ func (v *verifier) moveOut(ctx context.Context, id volume.ID, damaged bool) (gon
 	e.flushMu.Lock() // blobs are not being numbered anew
 	e.mu.Lock()
 	state := e.volumes.byID[id]
-	p := &plan{}
+	p := &plan{unknown: true}
 	missing := state == nil || state.missing
 	if !missing && kindMoved(state.kind) && !e.writing(state) && !state.dropped {
 		c := &candidate{volumeState: state, wanted: &bitset{}, live: state.size}

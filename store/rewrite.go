@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"snapfs/store/volume"
@@ -33,6 +34,8 @@ type mover struct {
 	group  []*volumeState // copied whole, not yet removed
 	copied int64          // bytes read for the group
 
+	unknown bool // what the index does not know anywhere else is copied as well
+
 	part  int64 // copied at most, then the rest is left for another time; 0: everything
 	spent int64 // of that
 	fresh int64 // of that, since the last sync
@@ -45,9 +48,12 @@ type mover struct {
 // movedBlob is a blob on its way from one volume to another.
 type movedBlob struct {
 	from *volumeState
-	old  uint32 // ordinal there
+	old  uint32 // ordinal there; unknownOrdinal if the index does not lead there
 	new  uint32 // and in the new volume
 }
+
+// unknownOrdinal is no blob's.
+const unknownOrdinal = math.MaxUint32
 
 const (
 	// moveWhole is the raw size from which a frame that is wanted whole is left as it is. Smaller ones are packed together.
@@ -158,7 +164,7 @@ func (m *mover) copyFrames(ctx context.Context, v *volumeState) (dead []ID, err 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		rows, unwanted, err := m.e.wantedRows(v, f)
+		rows, unwanted, err := m.e.wantedRows(v, f, m.unknown)
 		if dead = append(dead, unwanted...); err == nil && len(dead) >= moveBatch {
 			err = m.e.unindexVolume(dead, v)
 			dead = dead[:0]
@@ -179,8 +185,8 @@ type wantedRow struct {
 }
 
 // wantedRows says which blobs of a frame are to be copied, and which the index leads to without anybody wanting them. What the
-// index knows elsewhere needs neither.
-func (e *engine) wantedRows(v *volumeState, f volume.FrameInfo) (rows []wantedRow, dead []ID, err error) {
+// index knows elsewhere needs neither; with unknown, what it does not know where it can be read is copied.
+func (e *engine) wantedRows(v *volumeState, f volume.FrameInfo, unknown bool) (rows []wantedRow, dead []ID, err error) {
 	ids := make([]ID, len(f.Blobs))
 	ask := make([]int, len(f.Blobs))
 	for i, b := range f.Blobs {
@@ -199,6 +205,8 @@ func (e *engine) wantedRows(v *volumeState, f volume.FrameInfo) (rows []wantedRo
 			rows = append(rows, wantedRow{i, start, p.ordinal})
 		case here:
 			dead = append(dead, b.ID)
+		case unknown && !e.readable(p) && e.readable(shortPlace{volume: v.number, offset: f.Offset, stored: f.Stored}):
+			rows = append(rows, wantedRow{i, start, unknownOrdinal})
 		}
 		start += b.Length
 	}

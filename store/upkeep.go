@@ -55,6 +55,7 @@ func (e *engine) upkeepPlan(budget upkeepBudget) *plan {
 		return c, true
 	})
 	p := choose(list, e.bytes(), e.limit, PruneOptions{MaxWaste: 100, MaxRewrite: budget.bytes})
+	p.unknown = true
 	p.addPart(list, budget.part)
 	p.condemn()
 	return p
