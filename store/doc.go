@@ -195,7 +195,8 @@
 // and shorter ones are void. An index that is missing, of another version or damaged is made anew from the volumes. An entry that
 // is absent proves nothing: a blob that something names and the index lacks starts one re-reading of all tables. Journals are read
 // first: a volume that a fact has dropped is never entered again, although a crash kept it from being removed. Short numbers of
-// volumes are never given twice.
+// volumes are never given twice: that they are given is synced before the first place in the volume is written, as the power may take
+// the volume's record and leave the places.
 //
 // Settings of Badger, measured with 5 million keys of 32 bytes: no compression, no block and index cache, no conflict
 // detection, one version, two compactors, two memory tables of 32 MiB (less on file systems under 2 GiB), values in the
@@ -264,8 +265,9 @@
 // is wanted whole and has 64 KiB of plaintext or more moves compressed as it is; what is left of others is packed anew in the
 // order it had. Chosen are volumes with most waste for what must be copied, until the rest is allowed (with 0: down to one byte in 200),
 // those that a crash left unsealed, and small ones: eight volumes of a kind whose sizes lie within a factor of eight become one, so
-// that each byte moves once for each factor of eight. Upkeep does the last two without any mark: all that the index finds in a volume
-// moves, and what it finds nowhere else where it can be read. A holder that stays does so two seconds after a job that wrote; one that goes merges 32 MiB at most, for a second at most. Of a
+// that each byte moves once for each factor of eight. Upkeep does the last two without any mark: all that is in a volume moves, but for
+// what the index finds elsewhere where it can be read. A holder that stays does so two seconds after a job that wrote; one that goes
+// merges 32 MiB at most, for a second at most. Of a
 // larger volume that a crash left it copies a part, seals that with its parity and notes how far it came (m "moved" volume ID), so that
 // after a few commands all is finished.
 //

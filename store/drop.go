@@ -65,19 +65,22 @@ func (e *engine) forgetVolumes(list []*volumeState) {
 	}
 	e.indexMu.RLock()
 	defer e.indexMu.RUnlock()
+	err := e.idx.give(next)
 	for part := range slices.Chunk(list, foldTxnLimit) {
-		err := e.idx.write(func(set func(key, value []byte) error, del func([]byte) error) error {
+		if err != nil {
+			break
+		}
+		err = e.idx.write(func(_ func(key, value []byte) error, del func([]byte) error) error {
 			for _, v := range part {
 				if err := errors.Join(del(volumeKey(v.id)), del(movedKey(v.id))); err != nil {
 					return err
 				}
 			}
-			return set(nextVolumeKey, encodeUvarint(uint64(next)))
+			return nil
 		})
-		if err != nil {
-			e.log.Warn("index not brought up to date", "err", err)
-			return
-		}
+	}
+	if err != nil {
+		e.log.Warn("index not brought up to date", "err", err)
 	}
 }
 

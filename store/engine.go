@@ -426,10 +426,16 @@ func (e *engine) indexQueue(v *openVolume, queue []queuedBlob, mark int64, closi
 	if err != nil {
 		return err
 	}
+	e.mu.Lock()
+	next := e.volumes.next
+	e.mu.Unlock()
 	e.indexMu.RLock()
 	defer e.indexMu.RUnlock()
 	var raw int64
 	if len(queue) > 0 {
+		if err := e.idx.give(next); err != nil {
+			return fmt.Errorf("index: %w", err)
+		}
 		b := e.idx.newBatch()
 		defer b.cancel()
 		for _, q := range queue {

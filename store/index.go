@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -35,8 +36,12 @@ const indexVersion = 3
 
 // index is Badger with sealed values. Safe for concurrent use.
 type index struct {
-	db   *badger.DB
-	aead cipher.AEAD
+	db     *badger.DB
+	aead   cipher.AEAD
+	synced func() // if not nil: called after each sync
+
+	numbers sync.Mutex
+	given   uint32 // short numbers below it are known as given, on stable storage
 }
 
 // errIndexBroken: the index cannot be used and must be rebuilt.
@@ -227,7 +232,31 @@ func (x *index) sync() error {
 	if x.inMemory() {
 		return nil
 	}
-	return x.db.Sync()
+	err := x.db.Sync()
+	if err == nil && x.synced != nil {
+		x.synced()
+	}
+	return err
+}
+
+// give notes durably that short numbers below next are given. That comes before the index leads to a volume: places in it may outlive its
+// record when the power goes, and would be places in whatever got its number then.
+func (x *index) give(next uint32) error {
+	x.numbers.Lock()
+	defer x.numbers.Unlock()
+	if next <= x.given || x.inMemory() {
+		return nil
+	}
+	err := x.write(func(set func(key, value []byte) error, _ func([]byte) error) error {
+		return set(nextVolumeKey, encodeUvarint(uint64(next)))
+	})
+	if err == nil {
+		err = x.sync()
+	}
+	if err == nil {
+		x.given = next
+	}
+	return err
 }
 
 // blobKey is the key of a blob's place.

@@ -222,7 +222,7 @@ func (e *engine) rescue() error {
 	e.flushMu.Lock()
 	defer e.flushMu.Unlock()
 	e.mu.Lock()
-	done := e.rescued
+	done, next := e.rescued, e.volumes.next
 	var todo []*volumeState
 	for _, v := range e.volumes.byID {
 		if !v.missing && !v.dropped && v.leaving == nil && v.indexed > 0 && !e.writing(v) {
@@ -244,6 +244,9 @@ func (e *engine) rescue() error {
 	e.log.Warn("a blob is missing from the index: reading the tables of all volumes", "volumes", len(todo))
 	e.indexMu.RLock()
 	defer e.indexMu.RUnlock()
+	if err := e.idx.give(next); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
 	for _, v := range slices.Concat(journals, others) {
 		v.indexed, v.blobs, v.raw = 0, 0, 0
 		if err := e.indexVolume(e.idx, v, &found{}); err != nil {

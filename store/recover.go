@@ -28,6 +28,11 @@ func (e *engine) syncIndex(x *index, cat *catalogue, f *fold, all bool, progress
 		return err
 	}
 	todo := e.compare(cat, disk, all)
+	if len(todo) > 0 && !all { // a new index counts only when all of it is on stable storage
+		if err := x.give(cat.next); err != nil {
+			return fmt.Errorf("index: %w", err)
+		}
+	}
 	journals, others := e.sortByAge(todo, all)
 	p := indexProgress{tell: progress, fresh: all}
 	p.VolumesTotal = len(todo)

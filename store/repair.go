@@ -255,11 +255,13 @@ func (e *engine) replaced(state *volumeState) error {
 	e.forgetDamage(func(k frameKey) bool { return k.volume == state.id })
 	e.mu.Lock()
 	e.coarsenPins() // what was damaged is counted among the blobs again
-	fresh := *state
+	fresh, next := *state, e.volumes.next
 	e.mu.Unlock()
 	fresh.size, fresh.indexed, fresh.blobs, fresh.raw, fresh.sealed = size, 0, 0, 0, false
 	e.indexMu.RLock()
-	err = e.indexVolume(e.idx, &fresh, &found{})
+	if err = e.idx.give(next); err == nil {
+		err = e.indexVolume(e.idx, &fresh, &found{})
+	}
 	e.indexMu.RUnlock()
 	if err != nil {
 		return err
