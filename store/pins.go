@@ -80,8 +80,13 @@ func (e *engine) pinAlso(from, to shortPlace) {
 	if from == to {
 		return
 	}
+	v := e.volumes.byNumber[from.volume]
 	e.everyPins(func(p *pins) {
-		if p.blobs[from.volume].has(from.ordinal) {
+		pinned := p.blobs[from.volume].has(from.ordinal)
+		if !pinned && v != nil {
+			_, pinned = p.whole[v.id]
+		}
+		if pinned {
 			p.add(to.volume, to.ordinal)
 		}
 	})

@@ -398,6 +398,11 @@ func (p *pruning) choose() (*plan, error) {
 	if !p.o.DryRun {
 		plan.condemn()
 		e.pinned = nil
+		e.everyPins(func(pins *pins) {
+			if len(pins.whole) > 0 { // what is pinned may be a copy that the index does not lead to, and nothing leads to it when the other one goes
+				e.rescued = false
+			}
+		})
 	}
 	return plan, nil
 }

@@ -180,7 +180,7 @@ func (e *engine) indexVolume(x *index, v *volumeState, news *found) error {
 	if err != nil {
 		return err
 	}
-	in := &volumeIndexer{e: e, x: x, v: v, file: file, aead: aead, news: news, batch: x.newBatch()}
+	in := &volumeIndexer{e: e, x: x, v: v, file: file, aead: aead, news: news, batch: x.newBatch(), leaving: e.leaving()}
 	defer func() { in.batch.cancel() }()
 	if err := in.run(); err != nil {
 		return fmt.Errorf("volume %s: %w", v.id, err)
@@ -229,6 +229,8 @@ type volumeIndexer struct {
 	aead  cipher.AEAD
 	news  *found
 	batch *batch
+
+	leaving map[uint32]*volumeState // by number
 }
 
 func (in *volumeIndexer) run() error {
@@ -386,15 +388,42 @@ func (in *volumeIndexer) addBlobs(offset int64, stored uint32, blobs []volume.Bl
 	return nil
 }
 
-// addBlob enters a blob. Another copy of it is better than one in a damaged frame.
+// addBlob enters a blob. Another copy of it is better than one in a damaged frame, and one that is about to be moved stays the one that
+// counts: whoever pins it pins what becomes of it.
 func (in *volumeIndexer) addBlob(id ID, p shortPlace, damaged bool) error {
-	if damaged {
+	if damaged || len(in.leaving) > 0 {
 		before, err := in.x.get(blobKey(id))
-		if err != nil || before != nil {
+		if err != nil || damaged && before != nil {
 			return err
+		}
+		if place, err := parseShortPlace(before); err == nil && in.e.leaves(in.leaving[place.volume], place) {
+			return nil
 		}
 	}
 	return in.batch.set(blobKey(id), p.encode())
+}
+
+// leaving lists the volumes that are about to be removed, by number.
+func (e *engine) leaving() map[uint32]*volumeState {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.volumes == nil {
+		return nil
+	}
+	list := map[uint32]*volumeState{}
+	for _, v := range e.volumes.byID {
+		if v.leaving != nil {
+			list[v.number] = v
+		}
+	}
+	return list
+}
+
+// leaves reports whether a blob is about to be moved from its place; v may be nil.
+func (e *engine) leaves(v *volumeState, p shortPlace) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return v != nil && v.leaving.has(p.ordinal)
 }
 
 // addFacts keeps a frame's facts for folding; damage is logged.
