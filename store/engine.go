@@ -273,7 +273,7 @@ func (e *engine) failAll(v *openVolume, sessions map[*localSession]struct{}, err
 		bits := s.pins.noted[v.id] | pinLost
 		s.pins.noted[v.id] = bits
 		e.mu.Unlock()
-		if err := e.writeSession(s.id, nil, map[volume.ID]uint8{v.id: bits}, nil); err != nil {
+		if _, err := e.writeSession(s.id, nil, map[volume.ID]uint8{v.id: bits}, nil); err != nil {
 			e.log.Warn("session not recorded in the index", "err", err)
 		}
 	}

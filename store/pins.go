@@ -10,7 +10,7 @@ import (
 type pins struct {
 	blobs     map[uint32]*bitset     // by the volume's short number: what it was told of, and what it wrote
 	whole     map[volume.ID]struct{} // volumes of which is not known what of them
-	snapshots map[ID]struct{}
+	snapshots map[ID]bool            // true: the index says so
 	wrote     map[volume.ID]struct{} // since its last commit
 	noted     map[volume.ID]uint8    // what the index says of volumes: pinBits
 	everWrote bool
@@ -26,7 +26,7 @@ const (
 
 func newPins() pins {
 	return pins{
-		blobs: map[uint32]*bitset{}, whole: map[volume.ID]struct{}{}, snapshots: map[ID]struct{}{},
+		blobs: map[uint32]*bitset{}, whole: map[volume.ID]struct{}{}, snapshots: map[ID]bool{},
 		wrote: map[volume.ID]struct{}{}, noted: map[volume.ID]uint8{},
 	}
 }
@@ -125,15 +125,23 @@ func (p *pins) unnoted(c *catalogue) map[volume.ID]uint8 {
 	return want
 }
 
+// unnotedSnapshots lists snapshots of which the index does not say yet that they are pinned.
+func (p *pins) unnotedSnapshots() (list []ID) {
+	for id, noted := range p.snapshots {
+		if !noted {
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
 // pin keeps snapshots reachable until the session ends or lets them go. One that a prune has removed is not found. Needs no
 // lock.
 func (e *engine) pin(s *localSession, snapshots []ID) error {
 	if err := e.enterPins(s, snapshots); err != nil {
 		return err
 	}
-	s.recording.Lock()
-	defer s.recording.Unlock()
-	return e.record(s, nil, snapshots)
+	return e.writePins(s)
 }
 
 // enterPins refuses what is gone, unless the session had it pinned before: a partial that another one replaced.
@@ -149,7 +157,9 @@ func (e *engine) enterPins(s *localSession, snapshots []ID) error {
 		}
 	}
 	for _, id := range snapshots {
-		s.pins.snapshots[id] = struct{}{}
+		if !s.pins.snapshots[id] {
+			s.pins.snapshots[id], s.pins.fresh = false, true
+		}
 	}
 	return nil
 }

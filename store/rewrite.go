@@ -518,7 +518,7 @@ func (e *engine) notePinsOfAll() {
 		e.notePins(s)
 	}
 	for id, volumes := range absent {
-		if err := e.writeSession(id, nil, volumes, nil); err != nil {
+		if _, err := e.writeSession(id, nil, volumes, nil); err != nil {
 			e.log.Warn("session not recorded in the index", "err", err)
 		}
 	}

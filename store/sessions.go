@@ -90,7 +90,7 @@ func loadSessions(x *index) (map[[16]byte]*absentSession, error) {
 		case rest[0] == 'v' && len(rest) == 1+len(volume.ID{}) && len(value) == 1:
 			a.pins.load(volume.ID(rest[1:]), value[0])
 		case rest[0] == 's' && len(rest) == 1+len(ID{}):
-			a.pins.snapshots[ID(rest[1:])] = struct{}{}
+			a.pins.snapshots[ID(rest[1:])] = true
 		}
 		return nil
 	})
@@ -183,52 +183,63 @@ func (e *engine) deleteKeys(keys [][]byte) error {
 
 // notePins records what a session pins since it was last asked. Without the record it is safe as long as this holder lives.
 func (e *engine) notePins(s *localSession) {
+	if err := e.writePins(s); err != nil {
+		e.log.Warn("session not recorded in the index", "err", err)
+	}
+}
+
+// writePins records what a session pins since it was last asked, and returns when all of it is there, also what others of its calls are about
+// to write. On a nearly full disk it is written later.
+func (e *engine) writePins(s *localSession) error {
 	e.mu.Lock()
 	fresh := s.pins.fresh
 	e.mu.Unlock()
 	if !fresh {
-		return
+		return nil
 	}
-	s.recording.Lock() // who comes second returns only when all is written
+	s.recording.Lock()
 	defer s.recording.Unlock()
 	e.mu.Lock()
-	want := s.pins.unnoted(e.volumes)
+	want, snapshots := s.pins.unnoted(e.volumes), s.pins.unnotedSnapshots()
 	for id := range want {
 		want[id] |= s.pins.noted[id]
 	}
-	s.pins.fresh = false
 	e.mu.Unlock()
-	if err := e.record(s, want, nil); err != nil {
-		e.log.Warn("session not recorded in the index", "err", err)
-		return
+	if written, err := e.record(s, want, snapshots); !written {
+		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	maps.Copy(s.pins.noted, want)
+	for _, id := range snapshots {
+		s.pins.snapshots[id] = true
+	}
+	s.pins.fresh = len(s.pins.unnoted(e.volumes))+len(s.pins.unnotedSnapshots()) > 0
+	return nil
 }
 
-// record writes what a session pins. Needs recording.
-func (e *engine) record(s *localSession, volumes map[volume.ID]uint8, snapshots []ID) error {
+// record writes what a session pins; false on a nearly full disk. Needs recording.
+func (e *engine) record(s *localSession, volumes map[volume.ID]uint8, snapshots []ID) (written bool, err error) {
 	if len(volumes)+len(snapshots) == 0 {
-		return nil
+		return true, nil
 	}
 	var head []byte
 	if !s.recorded {
 		head = (&absentSession{process: processOf(s.process()), heard: e.now()}).encode()
 	}
-	err := e.writeSession(s.id, head, volumes, snapshots)
-	s.recorded = s.recorded || err == nil
-	return err
+	written, err = e.writeSession(s.id, head, volumes, snapshots)
+	s.recorded = s.recorded || written
+	return written, err
 }
 
-// writeSession writes records of a session. On a nearly full disk it does not: there nobody writes what could be pinned.
-func (e *engine) writeSession(session [16]byte, head []byte, volumes map[volume.ID]uint8, snapshots []ID) error {
+// writeSession writes records of a session; false on a nearly full disk.
+func (e *engine) writeSession(session [16]byte, head []byte, volumes map[volume.ID]uint8, snapshots []ID) (written bool, err error) {
 	if e.enoughIndexSpace() != nil {
-		return nil
+		return false, nil
 	}
 	e.indexMu.RLock()
 	defer e.indexMu.RUnlock()
-	return e.idx.write(func(set func(key, value []byte) error, _ func([]byte) error) error {
+	err = e.idx.write(func(set func(key, value []byte) error, _ func([]byte) error) error {
 		if head != nil {
 			if err := set(sessionKey(session), head); err != nil {
 				return err
@@ -246,6 +257,7 @@ func (e *engine) writeSession(session [16]byte, head []byte, volumes map[volume.
 		}
 		return nil
 	})
+	return err == nil, err
 }
 
 // settled notes that all a session wrote is part of what it committed.
@@ -262,7 +274,7 @@ func (e *engine) settled(s *localSession) {
 	clear(s.pins.wrote)
 	maps.Copy(s.pins.noted, now)
 	e.mu.Unlock()
-	if err := e.record(s, now, nil); err != nil {
+	if _, err := e.record(s, now, nil); err != nil {
 		e.log.Warn("sessions not brought up to date in the index", "err", err)
 	}
 }
@@ -320,7 +332,7 @@ func (e *engine) rerecord() {
 		noted, snapshots := maps.Clone(s.pins.noted), slices.Collect(maps.Keys(s.pins.snapshots))
 		e.mu.Unlock()
 		s.recorded = false
-		if err := e.record(s, noted, snapshots); err != nil {
+		if _, err := e.record(s, noted, snapshots); err != nil {
 			e.log.Warn("sessions not recorded in the index", "err", err)
 		}
 		s.recording.Unlock()
@@ -329,7 +341,7 @@ func (e *engine) rerecord() {
 	absent := maps.Clone(e.absent)
 	e.mu.Unlock()
 	for id, a := range absent { // their pins change only with a session's adoption
-		if err := e.writeSession(id, a.encode(), maps.Clone(a.pins.noted), slices.Collect(maps.Keys(a.pins.snapshots))); err != nil {
+		if _, err := e.writeSession(id, a.encode(), maps.Clone(a.pins.noted), slices.Collect(maps.Keys(a.pins.snapshots))); err != nil {
 			e.log.Warn("sessions not recorded in the index", "err", err)
 		}
 	}

@@ -1,0 +1,85 @@
+package store
+
+import (
+	"sync"
+	"testing"
+)
+
+// spaceFiles call a function whenever somebody asks for the space on the disk.
+type spaceFiles struct {
+	Files
+	asked func()
+}
+
+func (f *spaceFiles) Space(path string) (free, total int64, err error) {
+	f.asked()
+	return f.Files.Space(path)
+}
+
+// TestPinsAreRecordedBeforeAnybodyIsTold: while one call of a session writes down which volume it uses, no other one is answered as if that
+// were done.
+func TestPinsAreRecordedBeforeAnybodyIsTold(t *testing.T) {
+	dir := newStore(t)
+	own, err := filesFor(dir)
+	must(t, err)
+	files := &spaceFiles{own, func() {}}
+	st := openTrees(t, dir, func(o *Options) { o.Files = files })
+	defer closeStore(t, st)
+	e := engineOf(st)
+	writer, s := e.newSession("writer"), e.newSession("backup")
+	id := putChunk(t, writer, twice)
+	var once sync.Once
+	files.asked = func() {
+		once.Do(func() { // it is about to be written
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			if !s.pins.fresh {
+				t.Error("another call would not wait for the record")
+			}
+		})
+	}
+	have, err := s.Have(t.Context(), []ID{id})
+	if err != nil || !have[0] {
+		t.Fatalf("have %v: %v", have, err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s.pins.fresh {
+		t.Error("it would be written again and again")
+	}
+}
+
+// TestPinsOnAFullDisk: what a session was told of while there was no room to write it down is written later, with the session itself: the next
+// holder knows it.
+func TestPinsOnAFullDisk(t *testing.T) {
+	dir := newStore(t)
+	st := openTrees(t, dir)
+	snap := tree{name: "old", files: [][]byte{twice}}.mustWrite(t, st)
+	closeStore(t, st)
+	own, err := filesFor(dir)
+	must(t, err)
+	files := &lowFiles{Files: own, free: -1}
+	st = openTrees(t, dir, func(o *Options) { o.Files = files })
+	e := engineOf(st)
+	s := e.newSession("backup")
+	id := st.BlobID(KindChunk, twice)
+	files.free = 0
+	have, err := s.Have(t.Context(), []ID{id})
+	if err != nil || !have[0] {
+		t.Fatalf("have %v: %v", have, err)
+	}
+	files.free = -1
+	have, err = s.Have(t.Context(), []ID{id})
+	if err != nil || !have[0] {
+		t.Fatalf("have %v: %v", have, err)
+	}
+	crash(t, st)
+
+	st = openTrees(t, dir)
+	defer closeStore(t, st)
+	forgetAll(t, st, snap)
+	mustPrune(t, st, PruneOptions{})
+	s = engineOf(st).newSessionOf(s.id, "backup", 0)
+	commitChunk(t, s, "late", id)
+	checkChunk(t, st, id, twice)
+}
