@@ -269,13 +269,19 @@ func (e *engine) failAll(v *openVolume, sessions map[*localSession]struct{}, err
 		s.fail(err)
 	}
 	for s := range sessions {
-		e.mu.Lock()
-		bits := s.pins.noted[v.id] | pinLost
-		s.pins.noted[v.id] = bits
-		e.mu.Unlock()
-		if _, err := e.writeSession(s.id, nil, map[volume.ID]uint8{v.id: bits}, nil); err != nil {
-			e.log.Warn("session not recorded in the index", "err", err)
-		}
+		e.noteLostFrames(s, v.id)
+	}
+}
+
+func (e *engine) noteLostFrames(s *localSession, v volume.ID) {
+	s.recording.Lock() // what else is written of the volume is so before or after, and says the same
+	defer s.recording.Unlock()
+	e.mu.Lock()
+	bits := s.pins.noted[v] | pinLost
+	s.pins.noted[v] = bits
+	e.mu.Unlock()
+	if _, err := e.record(s, map[volume.ID]uint8{v: bits}, nil); err != nil {
+		e.log.Warn("session not recorded in the index", "err", err)
 	}
 }
 

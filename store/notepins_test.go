@@ -1,8 +1,12 @@
 package store
 
 import (
+	"errors"
 	"sync"
 	"testing"
+	"time"
+
+	"snapfs/store/volume"
 )
 
 // spaceFiles call a function whenever somebody asks for the space on the disk.
@@ -82,4 +86,39 @@ func TestPinsOnAFullDisk(t *testing.T) {
 	s = engineOf(st).newSessionOf(s.id, "backup", 0)
 	commitChunk(t, s, "late", id)
 	checkChunk(t, st, id, twice)
+}
+
+// TestLostWhileCommitting: frames that a session writes while its snapshot is being committed are lost. The next holder knows that it has failed.
+func TestLostWhileCommitting(t *testing.T) {
+	dir := newStore(t)
+	own, err := filesFor(dir)
+	must(t, err)
+	files := &spaceFiles{own, func() {}}
+	st := openTrees(t, dir, func(o *Options) { o.Files = files })
+	e := engineOf(st)
+	s := e.newSession("backup")
+	putChunk(t, s, []byte("synced"))
+	v := e.current[volume.Data]
+	manifest := []byte("Tpartial")
+	id, frame := blobFrame(e, ClassMetadata, KindManifest, manifest)
+	_, err = s.Put(t.Context(), frame)
+	must(t, err)
+	files.asked = func() { // the fact is about to be written
+		files.asked = func() {}
+		putChunk(t, s, twice)
+		if err := e.failed(v, nil, errors.New("medium lost")); !errors.Is(err, ErrWriteFailed) {
+			t.Error(err)
+		}
+	}
+	_, err = s.Commit(t.Context(), Commit{Dataset: "d", Snapshot: id, Name: "partial", Start: time.Unix(1e9, 0), Partial: true})
+	must(t, err)
+	if s.failure() == nil {
+		t.Fatal("nothing was lost")
+	}
+	crash(t, st)
+	st = openTrees(t, dir)
+	defer closeStore(t, st)
+	if err := engineOf(st).newSessionOf(s.id, "backup", 0).failure(); !errors.Is(err, ErrWriteFailed) {
+		t.Errorf("the next holder goes on with what is lost: %v", err)
+	}
 }

@@ -267,8 +267,8 @@ func (e *engine) settled(s *localSession) {
 	e.mu.Lock()
 	now := map[volume.ID]uint8{}
 	for id := range s.pins.wrote {
-		if s.pins.noted[id] != 0 {
-			now[id] = pinUsed
+		if bits := s.pins.noted[id]; bits != 0 {
+			now[id] = pinUsed | bits&pinLost // of what was written since
 		}
 	}
 	clear(s.pins.wrote)
