@@ -10,6 +10,9 @@ import (
 
 // commit makes a snapshot real: everything written is synced, then the fact, and only then the index follows.
 func (e *engine) commit(s *localSession, c Commit) (snap Snapshot, err error) {
+	e.mu.Lock()
+	writes := s.pins.writes
+	e.mu.Unlock()
 	if err := e.syncVolumes(); err != nil {
 		return Snapshot{}, err
 	}
@@ -45,7 +48,7 @@ func (e *engine) commit(s *localSession, c Commit) (snap Snapshot, err error) {
 		return Snapshot{}, err
 	}
 	e.named(volumes)
-	e.settled(s)
+	e.settled(s, writes)
 	return e.snapshotAt(slot)
 }
 

@@ -122,3 +122,28 @@ func TestLostWhileCommitting(t *testing.T) {
 		t.Errorf("the next holder goes on with what is lost: %v", err)
 	}
 }
+
+// TestUnfinishedSinceACommit: what a session writes while its snapshot is being committed is not part of that, and stays for a while when
+// the session ends.
+func TestUnfinishedSinceACommit(t *testing.T) {
+	dir := newStore(t)
+	own, err := filesFor(dir)
+	must(t, err)
+	files := &spaceFiles{own, func() {}}
+	st := openTrees(t, dir, func(o *Options) { o.Files = files })
+	defer closeStore(t, st)
+	s := engineOf(st).newSession("backup")
+	putChunk(t, s, []byte("before"))
+	id, frame := blobFrame(s.e, ClassMetadata, KindManifest, []byte("Tpartial"))
+	_, err = s.Put(t.Context(), frame)
+	must(t, err)
+	var chunk ID
+	files.asked = func() { // the fact is about to be written
+		files.asked = func() {}
+		chunk = putChunk(t, s, twice)
+	}
+	_, err = s.Commit(t.Context(), Commit{Dataset: "d", Snapshot: id, Name: "partial", Start: time.Unix(1e9, 0), Partial: true})
+	must(t, errors.Join(err, s.Close()))
+	mustPrune(t, st, PruneOptions{})
+	checkChunk(t, st, chunk, twice)
+}

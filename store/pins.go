@@ -11,7 +11,8 @@ type pins struct {
 	blobs     map[uint32]*bitset     // by the volume's short number: what it was told of, and what it wrote
 	whole     map[volume.ID]struct{} // volumes of which is not known what of them
 	snapshots map[ID]bool            // true: the index says so
-	wrote     map[volume.ID]struct{} // since its last commit
+	wrote     map[volume.ID]uint64   // since its last commit; what writes was then
+	writes    uint64                 // blobs written
 	noted     map[volume.ID]uint8    // what the index says of volumes: pinBits
 	everWrote bool
 	fresh     bool // there may be something to note
@@ -27,7 +28,7 @@ const (
 func newPins() pins {
 	return pins{
 		blobs: map[uint32]*bitset{}, whole: map[volume.ID]struct{}{}, snapshots: map[ID]bool{},
-		wrote: map[volume.ID]struct{}{}, noted: map[volume.ID]uint8{},
+		wrote: map[volume.ID]uint64{}, noted: map[volume.ID]uint8{},
 	}
 }
 
@@ -47,9 +48,10 @@ func (p *pins) addWritten(v *volumeState, ordinal uint32) {
 	p.add(v.number, ordinal)
 	p.everWrote = true
 	if _, ok := p.wrote[v.id]; !ok {
-		p.wrote[v.id] = struct{}{}
 		p.fresh = true
 	}
+	p.writes++
+	p.wrote[v.id] = p.writes
 }
 
 // coarsen forgets which blobs of volumes are meant: their numbers are about to change.

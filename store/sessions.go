@@ -101,7 +101,7 @@ func (p *pins) load(id volume.ID, bits uint8) {
 	p.noted[id] = bits
 	p.whole[id] = struct{}{}
 	if bits&pinWrote != 0 {
-		p.wrote[id] = struct{}{}
+		p.wrote[id] = 0
 	}
 }
 
@@ -260,18 +260,21 @@ func (e *engine) writeSession(session [16]byte, head []byte, volumes map[volume.
 	return err == nil, err
 }
 
-// settled notes that all a session wrote is part of what it committed.
-func (e *engine) settled(s *localSession) {
+// settled notes that what a session had written, so many blobs, is part of what it committed.
+func (e *engine) settled(s *localSession, writes uint64) {
 	s.recording.Lock()
 	defer s.recording.Unlock()
 	e.mu.Lock()
 	now := map[volume.ID]uint8{}
-	for id := range s.pins.wrote {
+	for id, last := range s.pins.wrote {
+		if last > writes {
+			continue
+		}
+		delete(s.pins.wrote, id)
 		if bits := s.pins.noted[id]; bits != 0 {
 			now[id] = pinUsed | bits&pinLost // of what was written since
 		}
 	}
-	clear(s.pins.wrote)
 	maps.Copy(s.pins.noted, now)
 	e.mu.Unlock()
 	if _, err := e.record(s, now, nil); err != nil {
