@@ -119,6 +119,9 @@ func (e *engine) snapshotAt(slot uint32) (Snapshot, error) {
 
 // writeJournal appends a frame of facts and brings it to stable storage.
 func (e *engine) writeJournal(pack []byte) error {
+	if e.unsure != nil {
+		return e.unsure
+	}
 	if e.journal == nil {
 		if err := e.mayWrite(); err != nil {
 			return err
@@ -170,12 +173,20 @@ func (e *engine) saveFold() error {
 	return err
 }
 
-// foldTxnLimit is how many records go into one transaction.
-const foldTxnLimit = 500
+// foldTxnLimit is how many records go into one transaction, and foldTxnBytes how many bytes: the least that fits is 15 % of the
+// smallest memory table.
+const (
+	foldTxnLimit = 500
+	foldTxnBytes = 64 << 10
+)
 
-// writeFold writes changed records, and what more adds, in one transaction; very many (a rebuild) go before it.
+// writeFold writes changed records, and what more adds, in one transaction; very many (a rebuild), or very large ones, go before it.
 func writeFold(x *index, dirty map[string][]byte, more func(set func(key, value []byte) error) error) error {
-	if len(dirty) > foldTxnLimit {
+	bytes := 0
+	for _, value := range dirty {
+		bytes += len(value)
+	}
+	if len(dirty) > foldTxnLimit || bytes > foldTxnBytes {
 		b := x.newBatch()
 		defer b.cancel()
 		rest := map[string][]byte{string(chainKey): dirty[string(chainKey)]}

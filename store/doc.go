@@ -179,6 +179,8 @@
 // write or sync closes the volume at its last synced offset, cuts the file there at once (the kernel may go on to show what it
 // could not write) and fails every session with frames that were not synced or that was told of a blob among them. If it was a
 // write that failed, the frames before it are synced first: a full disk takes nothing from clients that go on with the next holder.
+// Of a journal nothing stays beyond that offset, and the cut is synced: the next fact has the number of the one that failed, which
+// must not come back. If that cannot be made sure of, the holder adds no more facts, and the next one takes what it finds.
 // A volume that is full is sealed while commits wait, so that none misses it, and named by a fact at once: sealed volumes without any
 // fact are what is left of a store whose journals are gone.
 //

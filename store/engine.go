@@ -37,6 +37,7 @@ type engine struct {
 
 	commitMu sync.Mutex // serialises facts
 	journal  *openVolume
+	unsure   error // a fact that failed may be in a journal all the same: none can be added until the journals are read again
 	fold     *fold
 	appended *[]ID // if not nil: facts appended since a compaction began
 
@@ -251,8 +252,12 @@ func (e *engine) failed(v *openVolume, users map[*localSession]struct{}, cause e
 	e.failAll(v, users, err)
 	_, users, _ = v.cut(true) // no append is under way any more
 	e.failAll(v, users, err)
-	if closeErr := v.w.Close(); closeErr != nil {
+	closeErr := v.w.Close()
+	if closeErr != nil {
 		e.log.Warn("volume not cut back", "volume", v.id, "err", closeErr)
+	}
+	if v.kind == volume.Journal && e.unsure == nil { // its appends and syncs hold commitMu
+		e.unsure = e.cutForGood(v, closeErr)
 	}
 	first, users := e.takeOut(v, v.w.Synced(), err)
 	if first {
@@ -260,6 +265,22 @@ func (e *engine) failed(v *openVolume, users map[*localSession]struct{}, cause e
 	}
 	e.failAll(v, users, err)
 	return err
+}
+
+// cutForGood makes sure that a fact which failed does not come back, when the power goes, behind others that were given its number
+// since. err says whether the journal has been cut.
+func (e *engine) cutForGood(v *openVolume, err error) error {
+	var file volume.File
+	if err == nil {
+		file, err = e.files.Open(volumePath(e.dir, v.id))
+	}
+	if err == nil {
+		err = errors.Join(file.Sync(), file.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("%w: journal %s may hold a fact that failed, the store must be closed and opened again: %w", ErrWriteFailed, v.id, err)
+	}
+	return nil
 }
 
 // failAll makes sessions fail that rely on frames of a volume which are lost. The index tells the next holder: should this one

@@ -51,7 +51,7 @@ func (e *engine) createVolume(kind volume.Kind) (*openVolume, error) {
 		return nil, fmt.Errorf("new volume: %w", err)
 	}
 	label := volume.Label{Store: e.storeID, Volume: id, Kind: kind, Created: e.now(), Program: e.program}
-	w, err := volume.Create(file, label, volume.Options{AEAD: aead, Parity: e.config.parity()})
+	w, err := volume.Create(file, label, volume.Options{AEAD: aead, Parity: e.config.parity(), Strict: kind == volume.Journal})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("volume %s: %w", id, err), file.Close(), e.files.Remove(volumePath(e.dir, id)))
 	}

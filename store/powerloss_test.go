@@ -25,6 +25,8 @@ type lossFiles struct {
 	dir string // of the store
 	tmp string // where copies of the index go
 
+	fault func(op, path string, b []byte) error // what goes wrong besides; may be nil
+
 	mu      sync.Mutex
 	left    int
 	off     bool
@@ -73,7 +75,12 @@ func newLossFiles(t testing.TB, dir string, k int) *lossFiles {
 }
 
 // next counts an operation. Needs mu.
-func (f *lossFiles) next(op, path string) error {
+func (f *lossFiles) next(op, path string, b ...byte) error {
+	if f.fault != nil && !f.off {
+		if err := f.fault(op, path, b); err != nil {
+			return err
+		}
+	}
 	if !f.off {
 		if f.left == 0 {
 			f.powerOff(op + " " + filepath.Base(path))
@@ -254,7 +261,7 @@ type lossHandle struct {
 func (h *lossHandle) WriteAt(b []byte, off int64) (int, error) {
 	h.f.mu.Lock()
 	defer h.f.mu.Unlock()
-	if err := h.f.next("write", h.path); err != nil {
+	if err := h.f.next("write", h.path, b...); err != nil {
 		return 0, err
 	}
 	return h.File.WriteAt(b, off)

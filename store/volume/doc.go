@@ -223,7 +223,7 @@
 //   - After Seal has returned: a whole volume.
 //   - A write or sync that fails closes the volume for good: the kernel may have dropped what it could not write while
 //     still showing it from memory. It is cut back to what was synced before, or, if a write failed, to what a sync of the
-//     frames before it made certain.
+//     frames before it made certain. Of a journal (Options.Strict) only the former stays.
 //
 // # What protects against what
 //

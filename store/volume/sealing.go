@@ -84,7 +84,7 @@ func (w *Writer) writeTrailer(t Trailer) error {
 
 // Close releases the file. A volume that was not sealed is left as a crash would leave it; a failed one is first cut
 // back to Synced, because what lies beyond may be in memory only and vanish later. If it was a write that failed (a full
-// disk), the frames before it are synced first and so kept. Appends must have returned.
+// disk), the frames before it are synced first and so kept, unless the writer is strict. Appends must have returned.
 func (w *Writer) Close() error {
 	w.syncing.Lock()
 	defer w.syncing.Unlock()
@@ -96,7 +96,9 @@ func (w *Writer) Close() error {
 	w.closed = true
 	var cut error
 	if w.failed != nil {
-		w.salvage()
+		if !w.strict {
+			w.salvage()
+		}
 		cut = w.f.Truncate(w.synced)
 	}
 	if err := errors.Join(cut, w.table.close(), w.f.Close()); err != nil {

@@ -24,6 +24,7 @@ type Writer struct {
 	id     ID
 	label  []byte
 	aead   cipher.AEAD
+	strict bool
 	random io.Reader
 	spare  sync.Pool // of *[]byte: frames being sealed
 
@@ -64,7 +65,9 @@ type Options struct {
 	Parity int         // percent of what is stored, at most MaxParity; 0: none
 	// Spill makes a file for the contents table of a volume that may become so large that the table should not stay in memory. Table
 	// then has it until Close, also of a volume that was sealed.
-	Spill  func() (File, error)
+	Spill func() (File, error)
+	// Strict: of a volume that fails nothing stays but what a Sync had brought to stable storage before, not even frames that are whole.
+	Strict bool
 	Random io.Reader // nil means crypto/rand's; tests bend it
 
 	full geometry // of full spans, in tests of short ones
@@ -81,7 +84,7 @@ func Create(f File, label Label, o Options) (*Writer, error) {
 		return nil, fmt.Errorf("volume %s: label: %w", label.Volume, err)
 	}
 	w := &Writer{
-		f: f, id: label.Volume, label: b, aead: o.AEAD, random: o.Random, size: int64(len(b)),
+		f: f, id: label.Volume, label: b, aead: o.AEAD, strict: o.Strict, random: o.Random, size: int64(len(b)),
 	}
 	if rows := rowsFor(o.Parity); rows > 0 {
 		w.parity = newParityMaker(w.id, fullGeometry(rows))
