@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"snapfs/snapshot"
+	"snapfs/store"
 	"snapfs/store/volume"
 )
 
@@ -65,12 +66,12 @@ func (c lateCancel) Err() error {
 	return nil
 }
 
-// withParityVolumes writes a set of several volumes and a parity volume; what is wanted is its snapshot, by ID.
-func withParityVolumes(t *testing.T) (dir string, o OpenOptions) {
+// withParityVolumes writes a set of several volumes and parity volumes; what is wanted is its snapshot, by ID.
+func withParityVolumes(t testing.TB, parity int) (dir string, o OpenOptions) {
 	s, dir := newSource(t), t.TempDir()
 	id := s.take(randomFiles(rand.New(rand.NewPCG(9, 9)), 25))
 	c := s.options(dir, id)
-	c.Level, c.VolumeSize, c.ParityVolumes, c.ParityDir = LevelFull, 1<<20, 1, t.TempDir()
+	c.Level, c.VolumeSize, c.ParityVolumes, c.ParityDir = LevelFull, 1<<20, parity, t.TempDir()
 	_, err := Create(t.Context(), s.st, c)
 	must(t, err)
 	return dir, OpenOptions{Unlock: unlockTest, Resolve: func(ctx context.Context, st snapshot.Store) (*snapshot.Target, error) {
@@ -80,10 +81,8 @@ func withParityVolumes(t *testing.T) (dir string, o OpenOptions) {
 
 // TestNoDescriptorsLeft: a volume is lost, and the work is given up at the n-th step.
 func TestNoDescriptorsLeft(t *testing.T) {
-	dir, o := withParityVolumes(t)
-	lost, err := filepath.Glob(filepath.Join(dir, "*-0002"+Suffix))
-	must(t, err)
-	must(t, os.Remove(lost[0]))
+	dir, o := withParityVolumes(t, 1)
+	must(t, os.Remove(glob(t, dir, "*-0002"+Suffix)))
 	for n := 0; ; n++ {
 		before := descriptors(t)
 		left := n
@@ -102,6 +101,27 @@ func TestNoDescriptorsLeft(t *testing.T) {
 	}
 }
 
+// glob is the one file that a pattern finds.
+func glob(t testing.TB, dir, pattern string) string {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(dir, pattern))
+	must(t, err)
+	if len(list) != 1 {
+		t.Fatalf("%s: %v", pattern, list)
+	}
+	return list[0]
+}
+
+// lacking counts the chunks that the wanted snapshot needs and that are not here.
+func (b *Bare) lacking(t testing.TB) (n int, err error) {
+	err = b.neededChunks(t.Context(), func(id store.ID) {
+		if _, err := b.Get(t.Context(), store.KindChunk, id); err != nil {
+			n++
+		}
+	})
+	return n, err
+}
+
 func descriptors(t *testing.T) int {
 	list, err := os.ReadDir("/proc/self/fd")
 	must(t, err)
@@ -110,7 +130,7 @@ func descriptors(t *testing.T) int {
 
 // TestLostInPipe: parity volumes replace a lost volume where all that comes is kept, and where it is not, a note says so.
 func TestLostInPipe(t *testing.T) {
-	dir, o := withParityVolumes(t)
+	dir, o := withParityVolumes(t, 1)
 	paths, err := filepath.Glob(filepath.Join(dir, "*"+Suffix))
 	must(t, err)
 	for _, keep := range []bool{false, true} {
@@ -153,7 +173,7 @@ func TestParityGroups(t *testing.T) {
 		t.Errorf("%d groups", len(groups))
 	}
 	for _, g := range groups {
-		err := g.recompute(t.Context(), func(Covered) (io.WriterAt, error) { return nil, errIO })
+		_, err := g.recompute(t.Context(), func(Covered) (io.WriterAt, error) { return nil, errIO })
 		if !errors.Is(err, errIO) {
 			t.Errorf("%+v: %v", g.what, err)
 		}

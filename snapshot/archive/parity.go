@@ -85,7 +85,7 @@ func ParseSetParity(data []byte) (*SetParity, error) {
 		return nil, fmt.Errorf("%w: parity: %w", ErrRecord, r.Err())
 	case layout != 1 || k != volume.SetData:
 		return nil, fmt.Errorf("parity of layout %d: %w", layout, store.ErrNewerFormat)
-	case p.Volumes < 1 || p.Volumes > volume.SetParityMost || p.Number < 0 || p.Number >= p.Volumes || p.Group < 0 || len(p.Covered) == 0:
+	case p.Volumes < 1 || p.Volumes > volume.SetParityMost || p.Number < 0 || p.Number >= p.Volumes || p.Group < 0 || len(p.Covered) == 0 || !p.inGroup():
 		return nil, fmt.Errorf("%w: parity", ErrRecord)
 	}
 	return p, nil
@@ -108,6 +108,19 @@ func (p *SetParity) addRows(r *store.FieldReader) {
 		c.Length, c.Digest, b = int64(length), [32]byte(rest), rest[len(c.Digest):]
 		p.Covered = append(p.Covered, c)
 	}
+}
+
+// inGroup reports whether the volumes are some of the group, each once.
+func (p *SetParity) inGroup() bool {
+	last := uint64(p.Group) * volume.SetData
+	most := last + volume.SetData
+	for _, c := range p.Covered {
+		if uint64(c.Number) <= last || uint64(c.Number) > most {
+			return false
+		}
+		last = uint64(c.Number)
+	}
+	return true
 }
 
 // covered lists the volumes of a group.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"snapfs/snapshot"
 	"snapfs/store/volume"
@@ -18,10 +19,14 @@ import (
 // ErrTooManyLost: more volumes of a group are lost than there are parity volumes.
 var ErrTooManyLost = errors.New("more volumes are lost than the parity volumes replace")
 
+// ErrParity: parity volumes do not make what they say they cover. Nothing in them is signed: they may be forged, or of another time.
+var ErrParity = errors.New("parity volumes do not fit the volumes of their set")
+
 // lostGroup is what there is of a group of volumes that parity volumes protect together.
 type lostGroup struct {
+	set     [16]byte
 	what    *SetParity             // of one of its parity volumes
-	parity  map[int]*Volume        // by number of the row
+	parity  []*Volume              // a row may come twice
 	members map[uint32]io.ReaderAt // whole ones, by number of the volume
 }
 
@@ -38,10 +43,10 @@ func groupsOf(list []*Volume) (groups []*lostGroup) {
 		}
 		i := slices.IndexFunc(groups, func(g *lostGroup) bool { return g.what.sameGroup(p) })
 		if i < 0 {
-			groups = append(groups, &lostGroup{what: p, parity: map[int]*Volume{}, members: map[uint32]io.ReaderAt{}})
+			groups = append(groups, &lostGroup{set: v.Label.Set.ID, what: p, members: map[uint32]io.ReaderAt{}})
 			i = len(groups) - 1
 		}
-		groups[i].parity[p.Number] = v
+		groups[i].parity = append(groups[i].parity, v)
 	}
 	slices.SortFunc(groups, func(a, b *lostGroup) int { return cmp.Compare(a.what.Group, b.what.Group) })
 	return groups
@@ -103,30 +108,76 @@ func (g *lostGroup) lost() (list []Covered) {
 // number is a volume's place in its group.
 func (g *lostGroup) number(c Covered) int { return int(c.Number) - 1 - g.what.Group*volume.SetData }
 
-// recompute makes the lost volumes of a group; create opens what each is written to. Memory: a piece of 1 MiB of every volume.
-func (g *lostGroup) recompute(ctx context.Context, create func(Covered) (io.WriterAt, error)) error {
+// recompute makes the lost volumes of a group; create opens what each is written to. Where that does not give what was lost, it is tried without each of
+// the parity volumes in turn: bad is the one with which it does not. Memory: a piece of 1 MiB of every volume. Errors: ErrTooManyLost, ErrParity.
+func (g *lostGroup) recompute(ctx context.Context, create func(Covered) (io.WriterAt, error)) (bad *Volume, err error) {
 	lost := g.lost()
+	rows, err := g.rows()
+	if err != nil {
+		return nil, err
+	}
+	if have := distinct(rows, nil); len(lost) > have {
+		return nil, fmt.Errorf("%w: %d of %d, with %d parity volumes", ErrTooManyLost, len(lost), len(g.what.Covered), have)
+	}
+	out := map[uint32]io.WriterAt{}
+	for _, c := range lost {
+		if out[c.Number], err = create(c); err != nil {
+			return nil, err
+		}
+	}
+	failed := g.make(ctx, rows, lost, out)
+	if !errors.Is(failed, ErrParity) {
+		return nil, failed
+	}
+	for i, row := range rows {
+		if distinct(rows, row) < len(lost) {
+			continue
+		}
+		err := g.make(ctx, slices.Delete(slices.Clone(rows), i, i+1), lost, out)
+		if err == nil {
+			return row.v, nil
+		}
+		if !errors.Is(err, ErrParity) && !errors.Is(err, ErrTooManyLost) {
+			return nil, err
+		}
+	}
+	return nil, failed
+}
+
+// rows opens the parity volumes, but for those that cannot be read by this program.
+func (g *lostGroup) rows() (rows []*parityRow, err error) {
+	for _, v := range g.parity {
+		row, err := openParityRow(v)
+		if errors.Is(err, volume.ErrNewerVersion) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+// distinct is how many volumes may be lost, with all rows but one.
+func distinct(rows []*parityRow, without *parityRow) int {
+	numbers := map[int]bool{}
+	for _, row := range rows {
+		if row != without {
+			numbers[row.number] = true
+		}
+	}
+	return len(numbers)
+}
+
+// make writes the lost volumes, and looks whether they are what was lost.
+func (g *lostGroup) make(ctx context.Context, rows []*parityRow, lost []Covered, out map[uint32]io.WriterAt) error {
 	code, err := volume.NewSetCode(g.what.Volumes)
 	if err != nil {
 		return err
 	}
-	rows := make([]*parityRow, g.what.Volumes)
-	have := 0
-	for j, v := range g.parity {
-		if rows[j], err = openParityRow(v); err != nil {
-			return err
-		}
-		have++
-	}
-	if len(lost) > have {
-		return fmt.Errorf("%w: %d of %d, with %d parity volumes", ErrTooManyLost, len(lost), len(g.what.Covered), have)
-	}
-	out := map[uint32]io.WriterAt{}
 	longest := int64(0)
 	for _, c := range lost {
-		if out[c.Number], err = create(c); err != nil {
-			return err
-		}
 		longest = max(longest, c.Length)
 	}
 	for at := int64(0); at < longest; at += volume.SetParityFrame {
@@ -137,7 +188,7 @@ func (g *lostGroup) recompute(ctx context.Context, create func(Covered) (io.Writ
 			return err
 		}
 	}
-	return g.check(ctx, lost, out)
+	return g.check(ctx, rows, lost, out)
 }
 
 // piece makes n bytes of the lost volumes.
@@ -149,9 +200,6 @@ func (g *lostGroup) piece(code *volume.SetCode, rows []*parityRow, lost []Covere
 	}
 	for _, c := range g.what.Covered {
 		i := g.number(c)
-		if i < 0 || i >= volume.SetData {
-			return fmt.Errorf("volume %d in group %d: %w", c.Number, g.what.Group, ErrRecord)
-		}
 		if shards[i] = nil; g.members[c.Number] == nil {
 			continue
 		}
@@ -163,13 +211,13 @@ func (g *lostGroup) piece(code *volume.SetCode, rows []*parityRow, lost []Covere
 		}
 		shards[i] = b
 	}
-	for j, row := range rows {
-		if row == nil {
+	for _, row := range rows {
+		if shards[volume.SetData+row.number] != nil {
 			continue
 		}
 		b := make([]byte, n)
 		if err := row.read(b, at); err == nil {
-			shards[volume.SetData+j] = b
+			shards[volume.SetData+row.number] = b
 		} else if !isDamaged(err) {
 			return err
 		}
@@ -189,15 +237,20 @@ func (g *lostGroup) piece(code *volume.SetCode, rows []*parityRow, lost []Covere
 	return nil
 }
 
-// check compares what was made with the digests of what was lost.
-func (g *lostGroup) check(ctx context.Context, lost []Covered, out map[uint32]io.WriterAt) error {
+// check compares what was made with the digests of what was lost: they too may be forged, so it must at least be that volume of this set.
+func (g *lostGroup) check(ctx context.Context, rows []*parityRow, lost []Covered, out map[uint32]io.WriterAt) error {
 	for _, c := range lost {
-		same, err := matches(ctx, out[c.Number].(io.ReaderAt), c)
+		made := out[c.Number].(io.ReaderAt)
+		same, err := matches(ctx, made, c)
 		if err != nil {
 			return err
 		}
-		if !same {
-			return fmt.Errorf("volume %d was made anew and is not what it was: a parity volume is damaged", c.Number)
+		if l, _, err := volume.ReadLabel(made, c.Length); !same || err != nil || l.Volume != c.ID || l.Set == nil || l.Set.ID != g.set {
+			var names []string
+			for _, row := range rows {
+				names = append(names, row.v.String())
+			}
+			return fmt.Errorf("%w: volume %d, made anew, is not what it was; used were %s", ErrParity, c.Number, strings.Join(names, ", "))
 		}
 	}
 	return nil
@@ -206,6 +259,7 @@ func (g *lostGroup) check(ctx context.Context, lost []Covered, out map[uint32]io
 // parityRow finds the parity of a stretch of the volumes in a parity volume.
 type parityRow struct {
 	v      *Volume
+	number int
 	frames []parityFrame // by at
 	buf    []byte
 	cached int64 // offset of the frame in buf; -1: none
@@ -218,8 +272,12 @@ type parityFrame struct {
 
 // openParityRow lists the frames of a parity volume.
 func openParityRow(v *Volume) (*parityRow, error) {
-	row := &parityRow{v: v, cached: -1}
-	_, _, err := volume.Scan(v.source, 0, v.Size, v.ID, func(offset int64, h volume.Header) error {
+	p, err := ParseSetParity(v.Label.Set.Parity)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", v, err)
+	}
+	row := &parityRow{v: v, number: p.Number, cached: -1}
+	_, _, err = volume.Scan(v.source, 0, v.Size, v.ID, func(offset int64, h volume.Header) error {
 		var b [8]byte
 		if h.Kind != volume.FrameSetParity || h.Length <= 8 {
 			return nil
@@ -283,7 +341,7 @@ func (b *Bare) replaceLost(ctx context.Context, s *openSet) error {
 			return err
 		}
 		err := b.replaceGroup(ctx, s, g)
-		if errors.Is(err, ErrTooManyLost) {
+		if errors.Is(err, ErrTooManyLost) || errors.Is(err, ErrParity) {
 			b.o.Note(err.Error())
 		} else if err != nil {
 			return err
@@ -299,7 +357,7 @@ func (b *Bare) replaceGroup(ctx context.Context, s *openSet, g *lostGroup) error
 			_ = f.Close()
 		}
 	}()
-	err := g.recompute(ctx, func(c Covered) (io.WriterAt, error) {
+	bad, err := g.recompute(ctx, func(c Covered) (io.WriterAt, error) {
 		f, err := snapshot.ScratchFile(b.o.Scratch)
 		if err != nil {
 			return nil, fmt.Errorf("scratch: %w", err)
@@ -309,6 +367,9 @@ func (b *Bare) replaceGroup(ctx context.Context, s *openSet, g *lostGroup) error
 	})
 	if err != nil {
 		return err
+	}
+	if bad != nil {
+		b.o.Note(fmt.Sprintf("%s does not fit the volumes of its set: passed over", bad))
 	}
 	for _, c := range g.lost() {
 		if s.volume(c.ID) != nil {

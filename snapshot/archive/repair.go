@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"snapfs/store/volume"
@@ -84,6 +85,7 @@ type repairer struct {
 	result  *RepairResult
 	volumes []*Volume
 	broken  map[volume.ID]bool // damaged beyond their own parity, and not yet made anew
+	made    []string           // paths of those made anew
 }
 
 // input checks the volumes in a file and heals those that are damaged.
@@ -192,8 +194,8 @@ func (r *repairer) group(ctx context.Context, g *lostGroup, list []*Volume) erro
 	}
 	lost := g.lost()
 	made := map[uint32]*repairFile{}
-	failed := g.recompute(ctx, func(c Covered) (io.WriterAt, error) {
-		f, err := newRepairFile(r.o.To, memberName(list, c))
+	bad, failed := g.recompute(ctx, func(c Covered) (io.WriterAt, error) {
+		f, err := newRepairFile(r.o.To, r.freeName(list, c))
 		if err != nil {
 			return nil, err
 		}
@@ -219,6 +221,7 @@ func (r *repairer) group(ctx context.Context, g *lostGroup, list []*Volume) erro
 				return err
 			}
 			delete(r.broken, c.ID)
+			r.made = append(r.made, f.path)
 		}
 		if err := r.done(d); err != nil {
 			return err
@@ -227,10 +230,22 @@ func (r *repairer) group(ctx context.Context, g *lostGroup, list []*Volume) erro
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if failed != nil && !errors.Is(failed, ErrTooManyLost) {
+	if failed != nil && !errors.Is(failed, ErrTooManyLost) && !errors.Is(failed, ErrParity) {
 		return failed
 	}
+	if bad != nil {
+		return r.done(Repaired{Volume: bad.String(), ID: bad.ID, Action: RepairLost, Lost: bad.Size, Err: ErrParity})
+	}
 	return nil
+}
+
+// freeName is the file name of a volume that is made anew; another one if a parity volume that says otherwise made one of that number.
+func (r *repairer) freeName(list []*Volume, c Covered) string {
+	name := memberName(list, c)
+	if slices.Contains(r.made, filepath.Join(r.o.To, name)) {
+		name = fmt.Sprintf("%s-%s%s", strings.TrimSuffix(name, volumeSuffix), c.ID, volumeSuffix)
+	}
+	return name
 }
 
 // needed reports whether a member of the group is missing or damaged.
