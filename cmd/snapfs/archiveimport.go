@@ -69,7 +69,8 @@ func (p *program) runArchiveImport(ctx context.Context, o archiveImportOptions) 
 			return err
 		}
 	}
-	return p.withStore(ctx, "archive import", func(st *store.Store) error { return p.archiveImport(ctx, st, b, o) })
+	err = p.withStore(ctx, "archive import", func(st *store.Store) error { return p.archiveImport(ctx, st, b, o) })
+	return errors.Join(err, b.Unread())
 }
 
 // initFor makes a store that names content as the volumes' origin does.

@@ -32,7 +32,7 @@ func (p *program) runArchiveLsFiles(ctx context.Context, paths []string, zero bo
 		}
 		damage = errors.Join(damage, l.damage, err)
 	}
-	return damage
+	return errors.Join(damage, b.Unread())
 }
 
 // archivedFiles prints the files of one snapshot.

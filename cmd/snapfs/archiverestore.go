@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -108,6 +109,12 @@ func (p *program) runArchiveRestore(ctx context.Context, o archiveRestoreOptions
 		return err
 	}
 	defer func() { _ = b.Close() }() // it was only read
+	err = p.restoreBare(ctx, b, o)
+	return errors.Join(err, b.Unread())
+}
+
+// restoreBare restores what is wanted.
+func (p *program) restoreBare(ctx context.Context, b *archive.Bare, o archiveRestoreOptions) error {
 	t := b.Target()
 	if n := t.Summary.Errors; n > 0 && !p.global.quiet {
 		p.say("snapshot %s is incomplete: %s could not be read when it was taken", t.Listed.Ref(), count(int64(n), "path", "paths"))

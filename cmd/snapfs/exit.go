@@ -87,6 +87,7 @@ func exitCode(err error) int {
 // isDamage reports whether an error means that what is stored is not what was written.
 func isDamage(err error) bool {
 	return as[*damagedError](err) || as[*remainsError](err) || as[*store.CorruptError](err) || as[*store.MissingError](err) || as[*store.LossError](err) ||
+		as[*archive.UnreadError](err) ||
 		is(store.ErrConfig, store.ErrDamagedSlot, store.ErrDamagedBundle, store.ErrNoKeys, snapshot.ErrMalformed)(err)
 }
 

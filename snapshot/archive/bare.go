@@ -56,6 +56,7 @@ type Bare struct {
 
 	mu      sync.Mutex
 	volumes []*Volume // by number; only those that are indexed
+	unread  error     // of a pipe
 }
 
 // Open opens volumes: files, directories of them, devices, FIFOs, or "-". Errors: those of unlocking, ErrNoVolume, ErrOtherSet,
@@ -67,6 +68,9 @@ func Open(ctx context.Context, args []string, o OpenOptions) (b *Bare, err error
 	b = &Bare{o: o, keys: keyring{unlock: o.Unlock}}
 	defer func() {
 		if err != nil {
+			if unread := b.Unread(); unread != nil { // which may be the reason
+				err = fmt.Errorf("%w; %w", unread, err)
+			}
 			_ = b.Close()
 			b = nil
 		}
@@ -74,6 +78,7 @@ func Open(ctx context.Context, args []string, o OpenOptions) (b *Bare, err error
 	if b.inputs, err = openInputs(args, o.Stdin); err != nil {
 		return b, err
 	}
+	watchPipes(b.inputs, b.broken)
 	err = b.readAll(ctx)
 	if b.everythingKept() && (errors.Is(err, ErrOrder) || b.damaged || err == nil && b.wantsAll()) {
 		return b.openKept(ctx, err)
@@ -86,11 +91,8 @@ func (b *Bare) readAll(ctx context.Context) error {
 	if b.o.All && b.hasPipes() {
 		b.o.KeepAll = true
 		list, err := b.keepRest(ctx, 0)
-		if err != nil && ctx.Err() == nil {
-			return fmt.Errorf("scratch cannot hold all that comes through the pipe, %s are enough: %w", mebibytes(b.enoughScratch(ctx)), err)
-		}
 		if err != nil {
-			return err
+			return b.tooSmall(ctx, err)
 		}
 		b.inputs = list
 	}
@@ -389,6 +391,20 @@ func (b *Bare) noteHealed(v *Volume) {
 		text += fmt.Sprintf(", %d bytes are lost", lost)
 	}
 	b.o.Note(text)
+}
+
+// broken notes that a pipe cannot be read any further.
+func (b *Bare) broken(in *input, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.unread = errors.Join(b.unread, &UnreadError{in.name, err})
+}
+
+// Unread is an error if pipes could not be read to their ends: what came before that is as good as ever. Errors: *UnreadError.
+func (b *Bare) Unread() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.unread
 }
 
 // Target is what Resolve found.

@@ -24,6 +24,18 @@ var (
 // errIO is what the kernel says of sectors that cannot be read.
 var errIO error = syscall.EIO
 
+// UnreadError: a pipe, or a tape, ended with an error of the medium.
+type UnreadError struct {
+	Name string
+	Err  error
+}
+
+func (e *UnreadError) Error() string {
+	return fmt.Sprintf("%s: what comes behind cannot be read: %v", e.Name, e.Err)
+}
+
+func (e *UnreadError) Unwrap() error { return e.Err }
+
 // ParentError: sets that hold a part of the snapshot's content were not given.
 type ParentError struct {
 	Set     string // whose snapshot it is

@@ -77,6 +77,9 @@ func Check(ctx context.Context, args []string, o CheckOptions) (*CheckResult, er
 	if c.b.inputs, err = openInputs(args, o.Stdin); err != nil {
 		return nil, err
 	}
+	watchPipes(c.b.inputs, func(in *input, err error) {
+		c.found(Finding{Volume: in.name, Offset: -1, What: "what comes behind cannot be read: " + err.Error()})
+	})
 	for _, in := range c.b.inputs {
 		if in.pipe == nil {
 			c.total += in.size

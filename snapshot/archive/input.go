@@ -32,7 +32,7 @@ func openInputs(args []string, stdin io.Reader) (list []*input, err error) {
 	}()
 	for _, arg := range args {
 		if arg == "-" {
-			list = append(list, &input{name: "standard input", named: true, pipe: stdin})
+			list = append(list, &input{name: "standard input", named: true, pipe: &lazyPipe{r: stdin}})
 			continue
 		}
 		info, err := os.Stat(arg)
@@ -125,22 +125,36 @@ func openInput(path string, info os.FileInfo) (*input, error) {
 	return in, nil
 }
 
-// lazyPipe is a FIFO or character device that is opened by the first read.
+// lazyPipe is a pipe that ends once: a terminal, a FIFO or a tape may give more to who reads on, and that is something else. FIFOs and character
+// devices are opened by the first read.
 type lazyPipe struct {
-	path string
-	file *os.File
+	path   string
+	r      io.Reader       // nil: not opened
+	file   *os.File        // to be closed
+	ended  error           // what all further reads say
+	broken func(err error) // is told of an error of the medium, which ends it like its end
 }
 
 // Read reads; the end of a tape file, a block larger than the buffer and the like come as the kernel tells them.
-func (p *lazyPipe) Read(b []byte) (int, error) {
-	if p.file == nil {
-		f, err := os.Open(p.path)
-		if err != nil {
+func (p *lazyPipe) Read(b []byte) (n int, err error) {
+	if p.ended != nil {
+		return 0, p.ended
+	}
+	if p.r == nil {
+		if p.file, err = os.Open(p.path); err != nil {
 			return 0, err
 		}
-		p.file = f
+		p.r = p.file
 	}
-	return p.file.Read(b)
+	n, err = p.r.Read(b)
+	if errors.Is(err, errIO) {
+		if p.broken != nil {
+			p.broken(err)
+		}
+		err = io.EOF
+	}
+	p.ended = err
+	return n, err
 }
 
 func (p *lazyPipe) close() error {
@@ -148,6 +162,15 @@ func (p *lazyPipe) close() error {
 		return nil
 	}
 	return p.file.Close()
+}
+
+// watchPipes has errors of media told.
+func watchPipes(list []*input, broken func(in *input, err error)) {
+	for _, in := range list {
+		if p, ok := in.pipe.(*lazyPipe); ok {
+			p.broken = func(err error) { broken(in, err) }
+		}
+	}
 }
 
 func closeInputs(list []*input) {

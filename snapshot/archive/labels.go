@@ -113,18 +113,26 @@ func FirstLabel(r io.Reader) (volume.Label, error) {
 func readLabelFrom(r io.Reader) (volume.Label, int, error) {
 	head := make([]byte, 4096)
 	if _, err := io.ReadFull(r, head); err != nil {
-		return volume.Label{}, 0, fmt.Errorf("label: %w", volume.ErrTorn)
+		return volume.Label{}, 0, fmt.Errorf("label: %w", tornAt(err))
 	}
 	l, n, err := volume.ParseLabel(head)
 	for size := 2 * len(head); errors.Is(err, volume.ErrTorn) && size <= volume.MaxLabel; size += 4096 {
 		rest := make([]byte, 4096)
 		if _, rerr := io.ReadFull(r, rest); rerr != nil {
-			return l, 0, fmt.Errorf("label: %w", volume.ErrTorn)
+			return l, 0, fmt.Errorf("label: %w", tornAt(rerr))
 		}
 		head = append(head, rest...)
 		l, n, err = volume.ParseLabel(head)
 	}
 	return l, n, err
+}
+
+// tornAt is volume.ErrTorn for the end of a stream; other errors are themselves.
+func tornAt(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return volume.ErrTorn
+	}
+	return err
 }
 
 // KeysOf is what a label holds of keys.
@@ -171,14 +179,14 @@ func headFrom(r io.Reader, id volume.ID, keys *seal.Bundle) (*Head, error) {
 	for range 8 {
 		frame.Reset()
 		if _, err := io.CopyN(&frame, r, volume.HeaderSize); err != nil {
-			return nil, fmt.Errorf("head of the set: %w", volume.ErrTorn)
+			return nil, fmt.Errorf("head of the set: %w", tornAt(err))
 		}
 		h, err := volume.ParseHeader(frame.Bytes(), id)
 		if err != nil {
 			return nil, fmt.Errorf("head of the set: %w", err)
 		}
 		if _, err := io.CopyN(&frame, r, int64(h.Length)); err != nil {
-			return nil, fmt.Errorf("head of the set: %w", volume.ErrTorn)
+			return nil, fmt.Errorf("head of the set: %w", tornAt(err))
 		}
 		if h.Kind != volume.FrameSet {
 			continue

@@ -53,7 +53,11 @@ func (b *Bare) Pass(ctx context.Context, wanted func(store.ID) bool, take func(s
 		return err
 	}
 	if absent := b.absent(p.from); len(absent) > 0 && !b.o.Incomplete {
-		return &ParentError{Set: p.from.name(), Missing: absent}
+		err := &ParentError{Set: p.from.name(), Missing: absent}
+		if b.Unread() == nil {
+			return err
+		}
+		b.o.Note(err.Error()) // what came is restored all the same
 	}
 	b.noteAllMissing(p.from)
 	return p.untold()

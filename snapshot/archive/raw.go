@@ -188,7 +188,10 @@ func (b *Bare) openKept(ctx context.Context, failed error) (*Bare, error) {
 	case ctx.Err() != nil:
 		return b, ctx.Err()
 	case err != nil && failed != nil:
-		return b, fmt.Errorf("%w; scratch cannot hold all that comes, %s are enough: %w", failed, mebibytes(b.enoughScratch(ctx)), err)
+		if err = b.tooSmall(ctx, err); ctx.Err() != nil {
+			return b, ctx.Err()
+		}
+		return b, fmt.Errorf("%w; %w", failed, err)
 	case err != nil:
 		b.o.Note(b.goesOn(err))
 		return b, nil
@@ -198,7 +201,7 @@ func (b *Bare) openKept(ctx context.Context, failed error) (*Bare, error) {
 			in.named = false // what came and is not needed is passed over, as in a directory
 		}
 	}
-	again := &Bare{o: b.o, keys: b.keys, inputs: list}
+	again := &Bare{o: b.o, keys: b.keys, inputs: list, unread: b.Unread()}
 	b.inputs = nil
 	if err := b.Close(); err != nil {
 		return again, err
@@ -206,23 +209,27 @@ func (b *Bare) openKept(ctx context.Context, failed error) (*Bare, error) {
 	return again, again.readAll(ctx)
 }
 
-// enoughScratch reads the pipes to their ends, and says in how much room all of it could have been kept beside what else lies in scratch.
-func (b *Bare) enoughScratch(ctx context.Context) (size int64) {
+// tooSmall reads the pipes to their ends, and says in how much room all of it could have been kept beside what else lies in scratch.
+func (b *Bare) tooSmall(ctx context.Context, err error) error {
+	size := int64(0)
 	for _, in := range b.inputs {
 		if in.pipe == nil {
 			continue
 		}
-		if in.kept == nil {
-			b.newCopy(in)
+		came := int64(0)
+		if in.kept != nil {
+			came = in.kept.came
 		}
-		c := in.kept
-		n, _ := io.Copy(io.Discard, cancelled{ctx, c.pipe}) // an error of the pipe ends it
-		size += c.came + n + 3*min(c.came+n, keptMost)
+		n, _ := io.Copy(io.Discard, cancelled{ctx, in.pipe}) // an error of the pipe ends it
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		size += came + n + 3*min(came+n, keptMost)
 	}
 	if b.spool != nil {
 		size += b.spool.size
 	}
-	return size
+	return fmt.Errorf("scratch cannot hold all that comes, %s are enough: %w", mebibytes(size), err)
 }
 
 // cancelled reads until the context is.
