@@ -330,7 +330,7 @@ func (b *Bare) readChain(ctx context.Context) error {
 		}
 		for _, v := range s.volumes {
 			if v.named {
-				return fmt.Errorf("%s: %w: it holds nothing of %s", v, ErrOtherSet, b.target.Listed.Ref())
+				return b.notOf(v)
 			}
 		}
 	}

@@ -107,7 +107,7 @@
 // stays. The same if nobody can tell, because all heads of a set that was written later are damaged. With KeepAll everything is copied before
 // anything is handed out, and read from there; if that does not fit, the copy is given out again and the pipe goes on behind it, while 192 MiB of
 // scratch, but at most half, stay free for the rest. Likewise if the set has parity volumes, which may have to replace what does not come.
-// Sets that are not needed may come behind those that are.
+// Sets that are not needed may come behind those that are, or between them.
 //
 // Damage in a pipe is healed in passing. The last 96 MiB, but at most a quarter of the room in scratch, are kept in a ring there. What is
 // whole goes on at once; behind damage everything is held until the parity that covers it has come, healed in the ring (volume.RepairPart)

@@ -80,11 +80,11 @@ func (p *pipeReader) metadataHere(s *openSet) bool {
 	return true
 }
 
-// unneeded is for a volume of a set that the snapshot does not need: if its head is whole, that has come. While chunks come a name has all sets
-// looked at, so one that is not needed is an error only in the end, if something did not come.
+// unneeded is for a volume of a set that the snapshot does not need: if its head is whole, that has come. Before it is known what is needed the order
+// is wrong; while chunks come it is passed over, and an error only in the end, if something did not come.
 func (p *pipeReader) unneeded(v *Volume) error {
-	err := fmt.Errorf("%s: %w: it holds nothing of %s", v, ErrOtherSet, p.b.target.Listed.Ref())
-	if !p.readsOn() {
+	err := p.b.notOf(v)
+	if p.deliver == nil {
 		return err
 	}
 	if p.refused == nil {
@@ -92,6 +92,15 @@ func (p *pipeReader) unneeded(v *Volume) error {
 	}
 	p.volume = nil
 	return nil
+}
+
+// notOf says that a volume is of no set that the snapshot needs. In a pipe that is a matter of order until it is known what is needed.
+func (b *Bare) notOf(v *Volume) error {
+	err := fmt.Errorf("%s: %w: it holds nothing of %s", v, ErrOtherSet, b.target.Listed.Ref())
+	if v.source == nil && !b.pipes.known {
+		err = fmt.Errorf("%w: %w", ErrOrder, err)
+	}
+	return err
 }
 
 // readsOn reports whether the pipes are read to their ends: a set may still come with which a name means another snapshot.
