@@ -54,6 +54,7 @@ var plainHints = []struct {
 	{restore.ErrNoOrigin, "use --to DIR"},
 	{restore.ErrDeleteRoot, "use --force if that is really meant"},
 	{restore.ErrDeleteEmpty, "use --force if that is really meant"},
+	{restore.ErrDoubt, "name the snapshot by its ID or as DATASET@NAME, or give --scratch DIR with room for all that comes"},
 	{restore.ErrDeleteListed, "use --force if that is really meant"},
 	{restore.ErrFull, "free some space and run the same command again: it goes on where it ended"},
 	{archive.ErrOrder, "give the set with the snapshot first, then its parents, newest first; or --scratch DIR with room for all of it"},

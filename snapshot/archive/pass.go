@@ -17,6 +17,11 @@ import (
 // Passes reports whether chunks of the wanted snapshot are still to come through pipes.
 func (b *Bare) Passes() bool { return b.pipes != nil && b.pipes.known && !b.pipes.passed }
 
+// Certain reports whether nothing that still comes can change what the wanted snapshot is.
+func (b *Bare) Certain() bool {
+	return b.target == nil || b.target.Exact || !b.Passes() && b.Unread() == nil
+}
+
 // Pass reads the pipes to their end and gives the chunks for which wanted returns true to take, from several goroutines; data is valid during
 // the call. Those that come several times, or in several volumes, are offered as often. When enough returns true nothing more is given. Once only.
 // Errors: those of Open about volumes; take's; *ParentError if sets did not come that would have been needed; *NewerError if a name was wanted and

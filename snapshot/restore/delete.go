@@ -19,6 +19,12 @@ func (r *run) sweep(l *level) {
 	}
 	defer r.folders.release(f)
 	deletes := !r.spares(l, fd)
+	if r.doubt {
+		deletes = false
+		if err := r.sweepLater(f); err != nil {
+			r.fail("delete", r.path(f, ""), err)
+		}
+	}
 	if deletes && r.keep.ignores {
 		l.ignore = r.withIgnoreFiles(l.ignore, l.dir, r.dest.source(f.rel()))
 	}
@@ -269,6 +275,9 @@ func (r *run) clearDir(l *level, dir int, name string) error {
 	}
 	if !r.Delete || r.dest.only == nil && r.spares(l, dir) {
 		return ErrNotEmpty
+	}
+	if r.doubt {
+		return ErrDoubt
 	}
 	r.removeTree(l.folder, name, true, l.ignore)
 	if _, err := statat(dir, name); !notThere(err) {

@@ -49,7 +49,9 @@
 //
 // Delete spares what the snapshot's excludes, ignore files, size limit and cache tags kept out of it, paths that were
 // unreadable, the store, Options.Protect, every mount point, and directories on another file system than the restored path. Where several paths
-// were saved, the directories that only lead to them are not cleaned.
+// were saved, the directories that only lead to them are not cleaned. While what comes through a pipe may still show that another snapshot is wanted
+// (Passing.Certain) nothing is deleted: the directories are gone through once more when everything has come, and one that is not empty stays where
+// it is in the way (ErrDoubt).
 //
 // # Attributes
 //

@@ -41,6 +41,8 @@ var (
 var (
 	// ErrNotEmpty: a directory that is not empty is in the way of something else; Delete allows to remove it.
 	ErrNotEmpty = errors.New("a directory that is not empty is in the way")
+	// ErrDoubt: something is not deleted, because it is not certain that the snapshot is the one that is wanted.
+	ErrDoubt = errors.New("nothing is deleted here while something may still come that shows that another snapshot is wanted")
 	// ErrMoved: a destination directory was replaced by something else during the restore.
 	ErrMoved = errors.New("the directory was replaced during the restore")
 	// ErrDiffers: what Verify read back is not what the snapshot holds.

@@ -18,6 +18,8 @@ type Passing interface {
 	Reader
 	// Passes reports whether something is still to come.
 	Passes() bool
+	// Certain reports whether nothing that may still come can show that another snapshot is wanted. Until then nothing is deleted.
+	Certain() bool
 	// Pass reads on and gives the chunks for which wanted returns true to take, from several goroutines, some perhaps more than once. It
 	// ends when nothing more comes, or all of it has been read since enough returned true, or with take's error.
 	Pass(ctx context.Context, wanted func(store.ID) bool, take func(store.ID, []byte) error, enough func() bool) error
@@ -35,13 +37,14 @@ type passage struct {
 	links   *records   // of waitingLink
 	later   *records   // of lateFolder; number 0 is the destination directory
 	handles *handles
+	unswept *positions // of directories
 
 	mu   sync.Mutex
 	dirs map[uint32]*folder // some of folders
 }
 
 func newPassage(r *run, from Passing) *passage {
-	p := &passage{run: r, from: from, dirs: map[uint32]*folder{}, places: newOpenPlaces(r.Scratch), lacking: &positions{},
+	p := &passage{run: r, from: from, dirs: map[uint32]*folder{}, places: newOpenPlaces(r.Scratch), lacking: &positions{}, unswept: &positions{},
 		files: newRecords(fileRecord, r.Scratch), links: newRecords(linkRecord, r.Scratch), later: newRecords(folderRecord, r.Scratch)}
 	p.handles = newHandles(p, min(r.folders.limit/2+1, mostHandles))
 	return p
@@ -66,6 +69,9 @@ func (p *passage) finish() error {
 	}
 	if err := p.makeLinks(); err != nil {
 		return err
+	}
+	if p.doubt && p.from.Certain() {
+		p.sweepLate()
 	}
 	return p.finishFolders()
 }

@@ -44,6 +44,7 @@ type run struct {
 	dest       *destination
 	folders    *folders
 	passage    *passage // nil: everything can be read at any time
+	doubt      bool     // it is not certain that this is the wanted snapshot: nothing is deleted yet
 	firsts     *firsts
 	written    *positions // for Verify; nil without
 	buffers    sync.Pool  // of *[]byte
@@ -115,8 +116,11 @@ func (r *run) prepare() (err error) {
 	}
 	r.firsts = newFirsts(r.tree.Manifest().Links, r.Scratch)
 	r.dest = dest
-	if from, ok := r.reader.(Passing); ok && from.Passes() {
-		r.passage = newPassage(r, from)
+	if from, ok := r.reader.(Passing); ok {
+		r.doubt = r.Delete && !from.Certain()
+		if from.Passes() {
+			r.passage = newPassage(r, from)
+		}
 	}
 	if err := r.openDestination(); err != nil || r.passage == nil {
 		return err
@@ -185,6 +189,9 @@ func (r *run) restore() error {
 func (r *run) settle() error {
 	if err := r.cause(); err != nil {
 		return err
+	}
+	if r.doubt {
+		r.fail("delete", r.dest.root, ErrDoubt)
 	}
 	if r.DryRun {
 		return nil

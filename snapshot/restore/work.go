@@ -220,11 +220,7 @@ func (r *run) finishOpen(f *folder, h handle) error {
 		r.unmark(h.fd)
 	}
 	if !f.attrs {
-		err := h.chmod(f.mode)
-		if f.flags&flagsLocking != 0 {
-			_ = h.setFlags(f.flags)
-		}
-		return err
+		return h.asMet(f)
 	}
 	xattrs, err := r.xattrs(f.source.Entry)
 	if err != nil {
@@ -240,6 +236,15 @@ func (r *run) finishOpen(f *folder, h handle) error {
 	r.count.skipped.Add(out.skipped)
 	if f.parent != nil {
 		r.did(f, "", folderAction(f, out.changed))
+	}
+	return err
+}
+
+// asMet gives a directory back the mode and flags that it was met with.
+func (h handle) asMet(f *folder) error {
+	err := h.chmod(f.mode)
+	if f.flags&flagsLocking != 0 {
+		_ = h.setFlags(f.flags)
 	}
 	return err
 }
