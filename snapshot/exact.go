@@ -69,7 +69,7 @@ func wholeNames(list []store.Snapshot) map[string]*store.Snapshot {
 // isExact reports whether a reference cannot mean another snapshot at another time: a prefix of an ID, DATASET@NAME.
 func isExact(ref string) bool {
 	_, name, found := strings.Cut(ref, "@")
-	return found && isSnapshotName(name) || !found && isIDPrefix(ref)
+	return found && IsSnapshotName(name) || !found && isIDPrefix(ref)
 }
 
 func (r *resolver) exact() (*store.Snapshot, error) {

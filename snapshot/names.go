@@ -75,16 +75,23 @@ func DefaultDataset(path string) string {
 
 // SnapshotName is the directory name for a start time, in its zone: 2026-11-22_03-15-07, with -2, -3 ... if taken has it.
 func SnapshotName(start time.Time, taken func(string) bool) string {
-	base := start.Format(nameLayout)
-	name := base
+	return FreeName(start.Format(nameLayout), taken)
+}
+
+// FreeName is a snapshot's name, or, if taken has it, the same with another number.
+func FreeName(name string, taken func(string) bool) string {
+	base := name
+	if IsSnapshotName(name) {
+		base = name[:len(nameLayout)]
+	}
 	for n := 2; taken(name); n++ {
 		name = base + "-" + strconv.Itoa(n)
 	}
 	return name
 }
 
-// isSnapshotName reports whether s has the form of a snapshot's name.
-func isSnapshotName(s string) bool {
+// IsSnapshotName reports whether s has the form of a snapshot's name.
+func IsSnapshotName(s string) bool {
 	if len(s) < len(nameLayout) {
 		return false
 	}

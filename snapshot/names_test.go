@@ -47,7 +47,7 @@ func TestSnapshotName(t *testing.T) {
 	taken := map[string]bool{}
 	for _, want := range []string{"2026-11-22_03-15-07", "2026-11-22_03-15-07-2", "2026-11-22_03-15-07-3"} {
 		got := SnapshotName(start, func(s string) bool { return taken[s] })
-		if got != want || !isSnapshotName(got) {
+		if got != want || !IsSnapshotName(got) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 		taken[got] = true

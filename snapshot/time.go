@@ -44,7 +44,7 @@ func ParseTime(s string, now time.Time, zone *time.Location) (at time.Time, exac
 		}
 		return d.Before(now.In(zone)), false, nil
 	}
-	if isSnapshotName(s) {
+	if IsSnapshotName(s) {
 		wall, err := time.Parse(nameLayout, s[:len(nameLayout)])
 		return fromWall(wall.Add(time.Second-1), zone), true, err
 	}

@@ -21,6 +21,9 @@ var ErrOtherSource = errors.New("the store has other snapshots under that name")
 // ErrDamagedSnapshot: a snapshot was not imported because a part of it is damaged or missing in the volumes.
 var ErrDamagedSnapshot = errors.New("a part of it is damaged or missing in the volumes")
 
+// ErrSnapshotName: a snapshot in the volumes has a name that none can have.
+var ErrSnapshotName = errors.New("not a snapshot's name")
+
 // ImportOptions say how snapshots are taken over.
 type ImportOptions struct {
 	Dataset   string // only snapshots of this dataset; "": all
@@ -57,7 +60,8 @@ type ImportResult struct {
 
 // Import takes the snapshots of the volumes over into a store, oldest first. If the store names content by the same keys, snapshots keep
 // their IDs; else every blob is named anew, chunks are cut anew and nodes encoded anew, and manifest and summary say where the snapshot
-// comes from. Interrupted, it goes on when it is run again. Errors, before anything is written: ErrNothing, ErrOtherSource.
+// comes from. Interrupted, it goes on when it is run again. Errors, before anything is written: ErrNothing, ErrOtherSource, ErrSnapshotName,
+// *snapshot.NameError.
 func Import(ctx context.Context, st *store.Store, b *Bare, o ImportOptions) (*ImportResult, error) {
 	state, err := b.State(ctx)
 	if err != nil {
@@ -72,6 +76,11 @@ func Import(ctx context.Context, st *store.Store, b *Bare, o ImportOptions) (*Im
 		return nil, err
 	}
 	list := slices.DeleteFunc(slices.Clone(state.Snapshots), func(s store.Snapshot) bool { return o.Dataset != "" && s.Dataset != o.Dataset })
+	for _, s := range list {
+		if err := checkNames(s); err != nil {
+			return nil, err
+		}
+	}
 	if err := i.checkSources(list); err != nil {
 		return nil, err
 	}
@@ -82,6 +91,17 @@ func Import(ctx context.Context, st *store.Store, b *Bare, o ImportOptions) (*Im
 		}
 	}
 	return i.result, nil
+}
+
+// checkNames refuses what no backup gives, and the mount cannot show: whoever can write sets can give any names.
+func checkNames(s store.Snapshot) error {
+	if err := snapshot.DatasetName(s.Dataset); err != nil {
+		return err
+	}
+	if !snapshot.IsSnapshotName(s.Name) {
+		return fmt.Errorf("snapshot %s: %w: %q", s.ID, ErrSnapshotName, s.Name)
+	}
+	return nil
 }
 
 // importer is one Import.
@@ -261,16 +281,11 @@ func (i *importer) summary(ctx context.Context, id store.ID) ([]byte, error) {
 	return s.Encode(), nil
 }
 
-// freeName is the snapshot's name, with a number if another one of the dataset has it.
+// freeName is the snapshot's name, with another number if another one of the dataset has it.
 func (i *importer) freeName(s store.Snapshot) string {
-	taken := func(name string) bool {
+	return snapshot.FreeName(s.Name, func(name string) bool {
 		return slices.ContainsFunc(i.known, func(k store.Snapshot) bool { return k.Dataset == s.Dataset && k.Name == name })
-	}
-	name := s.Name
-	for n := 2; taken(name); n++ {
-		name = fmt.Sprintf("%s-%d", s.Name, n)
-	}
-	return name
+	})
 }
 
 // addStored counts what a Writer stored.

@@ -115,3 +115,33 @@ func TestImportWithoutParents(t *testing.T) {
 		must(t, b.Close())
 	}
 }
+
+// TestImportNames: names that no backup gives are refused before anything is written, and a number that is given for a name in use leaves a name.
+func TestImportNames(t *testing.T) {
+	for _, c := range []struct{ dataset, name string }{{"../evil", ""}, {"latest", ""}, {"data", "../../x"}, {"data", "2026-01-01_00-00-00/x"}} {
+		w := newWorld(t)
+		dir := t.TempDir()
+		w.snapshot("data", someFiles(1, 3))
+		bad := w.snapshot(c.dataset, someFiles(2, 3))
+		if c.name != "" {
+			bad.Name = c.name
+		}
+		w.write(dir, []HeadSnapshot{w.snapshots[0], bad}, setOptions{name: "hostile"})
+		b, err := Open(t.Context(), []string{dir}, w.options(""))
+		must(t, err)
+		st := w.openStore(filepath.Join(t.TempDir(), "store"), b.Keys())
+		if r, err := Import(t.Context(), st, b, ImportOptions{}); err == nil {
+			t.Errorf("%q %q: %+v", c.dataset, c.name, r)
+		}
+		state, err := st.State(t.Context())
+		if must(t, err); len(state.Snapshots) != 0 {
+			t.Errorf("%q %q: %+v", c.dataset, c.name, state.Snapshots)
+		}
+		must(t, st.Close())
+		must(t, b.Close())
+	}
+	i := &importer{known: []store.Snapshot{{Dataset: "data", Name: "2026-01-01_00-00-00-2"}}}
+	if name := i.freeName(i.known[0]); !snapshot.IsSnapshotName(name) || name == i.known[0].Name {
+		t.Error(name)
+	}
+}
