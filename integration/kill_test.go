@@ -137,9 +137,23 @@ func (c *churn) files(dir string, n int) {
 	}
 }
 
+// killsPerStore: what killed backups leave is kept for a week, so that a store of many grows, and everything takes longer.
+const killsPerStore = 60
+
 // TestKill kills backups at moments of every phase. After each the store opens, snapshots are intact and the next
 // backup completes.
 func TestKill(t *testing.T) {
+	var p *moments.Plan
+	for more := true; more && !t.Failed(); {
+		t.Run("store", func(t *testing.T) {
+			p, more = killBackups(t, p)
+			t.Log(p)
+		})
+	}
+}
+
+// killBackups goes on with a plan, or begins one, in a store of its own. more is false when the plan is done.
+func killBackups(t *testing.T, p *moments.Plan) (_ *moments.Plan, more bool) {
 	w := newWorld(t)
 	src := newChurn(t, w.mkdir("source"))
 	src.files("first", 300)
@@ -154,73 +168,78 @@ func TestKill(t *testing.T) {
 	change(0)
 	began := time.Now()
 	known["d@"+w.backup(0, "d", src.dir).Name] = sums(t, src.dir)
-	run := time.Since(began)
-
-	p := plan(run)
-	p.Most = 10 * p.Goal
-	for try := 0; ; try++ {
-		m, more := p.Next()
-		if !more {
-			break
+	if p == nil {
+		p = plan(time.Since(began))
+		p.Most = 10 * p.Goal
+	}
+	before := p.Killed()
+	for try := 0; p.Killed() < before+killsPerStore; try++ {
+		m, left := p.Next()
+		if !left {
+			w.checkAfterKills(known)
+			return p, false
 		}
 		change(try + 1)
-		before := w.look()
-		running := w.killAt(m, "backup", "--quiet", "--dataset", "d", src.dir)
-		change := w.look().Since(before)
-		now := sums(t, src.dir)
-		after := w.snapshots()
-		for name := range known {
-			if after[name] == "" {
-				t.Fatalf("killed %v: %s is gone", m, name)
-			}
-		}
-		committed := false
-		for name := range after { // the commit fact was written: then the snapshot must be whole
-			if known[name] == "" {
-				committed = true
-				known[name] = now
-				differ(t, fmt.Sprintf("killed %v: %s", m, name), now, w.restored(name))
-			}
-		}
-		if !running {
-			p.Late(m)
-			continue
-		}
-		p.Hit(m, change.OfBackup(committed))
-		killed := p.Killed()
-		if killed%5 == 0 {
-			name := anyKey(known)
-			differ(t, fmt.Sprintf("killed %v: %s", m, name), known[name], w.restored(name))
-		}
-		if killed%3 == 0 {
-			w.verified()
-		}
-		if killed%2 == 0 { // else the next killed run follows directly
-			name := "d@" + w.backup(0, "d", src.dir).Name
-			known[name] = now
-			if killed%10 == 0 {
-				differ(t, "the next backup", now, w.restored(name))
-			}
-		}
-		if len(known) > 40 { // old ones go: the test is not about a store that grows
-			args := []string{"forget", "--quiet", "--prune"}
-			for range 20 {
-				name := anyKey(known)
-				args = append(args, name)
-				delete(known, name)
-			}
-			w.do(0, args...)
-		}
-		if t.Failed() {
-			t.FailNow()
+		w.killBackup(p, m, src, known)
+	}
+	w.checkAfterKills(known)
+	return p, true
+}
+
+// killBackup kills one backup and checks what is left. known are the snapshots with the sums of what they hold.
+func (w *world) killBackup(p *moments.Plan, m moments.Moment, src *churn, known map[string]string) {
+	w.t.Helper()
+	before := w.look()
+	running := w.killAt(m, "backup", "--quiet", "--dataset", "d", src.dir)
+	change := w.look().Since(before)
+	now := sums(w.t, src.dir)
+	after := w.snapshots()
+	for name := range known {
+		if after[name] == "" {
+			w.t.Fatalf("killed %v: %s is gone", m, name)
 		}
 	}
-	t.Log(p)
+	committed := false
+	for name := range after { // the commit fact was written: then the snapshot must be whole
+		if known[name] == "" {
+			committed = true
+			known[name] = now
+			differ(w.t, fmt.Sprintf("killed %v: %s", m, name), now, w.restored(name))
+		}
+	}
+	if !running {
+		p.Late(m)
+		return
+	}
+	p.Hit(m, change.OfBackup(committed))
+	killed := p.Killed()
+	if killed%5 == 0 {
+		name := anyKey(known)
+		differ(w.t, fmt.Sprintf("killed %v: %s", m, name), known[name], w.restored(name))
+	}
+	if killed%3 == 0 {
+		w.verified()
+	}
+	if killed%2 == 0 { // else the next killed run follows directly
+		name := "d@" + w.backup(0, "d", src.dir).Name
+		known[name] = now
+		if killed%10 == 0 {
+			differ(w.t, "the next backup", now, w.restored(name))
+		}
+	}
+	if w.t.Failed() {
+		w.t.FailNow()
+	}
+}
+
+// checkAfterKills makes a new index and compares some of the snapshots.
+func (w *world) checkAfterKills(known map[string]string) {
+	w.t.Helper()
 	w.do(0, "rebuild")
 	w.verified()
 	for name, want := range known {
 		if sha256.Sum256([]byte(name))[0]%12 == 0 {
-			differ(t, "after rebuild: "+name, want, w.restored(name))
+			differ(w.t, "after rebuild: "+name, want, w.restored(name))
 		}
 	}
 }
