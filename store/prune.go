@@ -79,6 +79,7 @@ type pruning struct {
 	open      map[uint32]bool // volumes that were written when it began
 	version   uint64          // of the numbers that marks rest on
 	forgotten []*snapshotRecord
+	before    map[ID]bool // the same: forgotten when it began
 }
 
 // errStale: volumes or blobs got other numbers while they were marked.
@@ -218,6 +219,13 @@ func (p *pruning) begin() {
 	e := p.e
 	p.marking, p.pinned = e.newMarking(newMark(), nil), newMark()
 	p.open = map[uint32]bool{}
+	e.commitMu.Lock()
+	_, p.forgotten = e.roots(p.without())
+	e.commitMu.Unlock()
+	p.before = map[ID]bool{}
+	for _, s := range p.forgotten {
+		p.before[s.snapshot] = true
+	}
 	e.flushMu.Lock() // blobs are not being numbered anew
 	defer e.flushMu.Unlock()
 	e.mu.Lock()
@@ -254,12 +262,23 @@ func (p *pruning) without() map[ID]bool {
 // markAll walks all snapshots that are kept and have not been walked.
 func (p *pruning) markAll(ctx context.Context) error {
 	p.e.commitMu.Lock()
-	keep, forgotten := p.e.roots(p.without())
+	keep, _ := p.roots()
 	p.e.commitMu.Unlock()
-	if p.forgotten == nil {
-		p.forgotten = forgotten
-	}
 	return p.walk(ctx, p.marking, keep)
+}
+
+// roots lists what is to be walked and what can be purged: of the forgotten snapshots those that were so when the marking began. What was
+// forgotten since goes with the next prune; until then it can be wanted again. Needs commitMu.
+func (p *pruning) roots() (keep []root, purge []*snapshotRecord) {
+	keep, forgotten := p.e.roots(p.without())
+	for _, s := range forgotten {
+		if p.before[s.snapshot] {
+			purge = append(purge, s)
+		} else {
+			keep = append(keep, root{id: s.snapshot, name: p.e.fold.refOf(s)})
+		}
+	}
+	return keep, purge
 }
 
 // markChain marks the pages of the list of facts.
@@ -350,7 +369,7 @@ func (e *engine) isUnfinished(v *volumeState) bool {
 
 // decided gives the snapshots that nothing keeps, if all others have been walked. Needs commitMu.
 func (p *pruning) decided() ([]*snapshotRecord, error) {
-	keep, forgotten := p.e.roots(p.without())
+	keep, forgotten := p.roots()
 	for _, r := range keep {
 		if !p.marking.done[r.id] {
 			return nil, errMore
@@ -369,9 +388,7 @@ func (p *pruning) purge(ctx context.Context) error {
 		}
 		fact := &forgetFact{kind: FactPurge}
 		for _, s := range forgotten {
-			if slices.ContainsFunc(p.forgotten, func(was *snapshotRecord) bool { return was.snapshot == s.snapshot }) {
-				fact.snaps = append(fact.snaps, s.forgottenRow())
-			}
+			fact.snaps = append(fact.snaps, s.forgottenRow())
 		}
 		p.res.Purged = len(fact.snaps)
 		if p.o.DryRun || len(fact.snaps) == 0 {
