@@ -35,6 +35,7 @@ type way struct {
 	bundle  *seal.Bundle
 	settled <-chan struct{}                                   // new locks wait for it; nil: somebody else sees to that
 	resume  func(ctx context.Context, name, job string) error // takes a lock that the session had before
+	goOn    func(ctx context.Context) error                   // refuses a session that relies on what nobody knows any more
 	server  *server                                           // of a holder
 	keeper  *keeper                                           // of a holder
 	drop    func() error                                      // instead of end, when the holder has ended; nil if this process holds the store
@@ -113,7 +114,7 @@ func (s *lastingSession) reach(ctx context.Context, stream *net.UnixConn) (*way,
 		var session *remoteSession
 		var bundle *seal.Bundle
 		if session, bundle, err = newRemoteSession(ctx, conn, hello, s.options.Now); err == nil {
-			return &way{session: session, bundle: bundle, resume: session.resume, lost: conn.Lost(), drop: session.drop, end: session.Close}, nil
+			return &way{session: session, bundle: bundle, resume: session.resume, goOn: session.goOn, lost: conn.Lost(), drop: session.drop, end: session.Close}, nil
 		}
 	}
 	switch {
@@ -162,6 +163,7 @@ func (s *lastingSession) hold(ctx context.Context) (*way, error) {
 		settled: srv.settled,
 		server:  srv,
 		keeper:  k,
+		goOn:    local.goOn,
 		resume:  func(ctx context.Context, name, job string) error { return local.Lock(ctx, name, job, false) },
 		end: func() error {
 			err := local.Close()

@@ -297,6 +297,7 @@
 // What a session pins (snapshots, blobs that it was told of or wrote) stands in the index before it is told, so that a new holder
 // keeps it, whether the session has come back or not, until its process is known to have ended (number and start of the process and
 // run of the machine; an hour where that cannot be looked up).
+// A client that was told of blobs or wrote some, and that the new holder does not know, as the index was lost, is refused: they may be gone.
 // A holder that had clients to the last leaves its socket in place. A new holder that finds one grants locks that
 // clients had at once and new ones only after half a second, by when the clients have come back: who has a lock does so at once, even if
 // it has nothing to ask for. One that is kept from it (stopped, for instance) gets its lock if nobody has it then, and otherwise ends with

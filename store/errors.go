@@ -37,6 +37,9 @@ var (
 	ErrNoSpace = errors.New("no space left for the store")
 	// ErrWriteFailed: a write or sync of a volume failed; what this job wrote since is not safe, the job must end.
 	ErrWriteFailed = errors.New("writing a volume failed")
+	// ErrForgotten: the process that held the store has ended, and the next one does not know what this job relies on, as the index was
+	// lost. It must begin again.
+	ErrForgotten = errors.New("the index of the store was lost together with what this job had stored or found there: begin again")
 	// ErrNotFound: no such snapshot or dataset.
 	ErrNotFound = errors.New("not found")
 	// ErrUnreadable: a snapshot cannot be walked, so that what it needs is not known and nothing may be removed.

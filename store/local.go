@@ -25,6 +25,7 @@ type localSession struct {
 
 	recording sync.Mutex // serialises what is written of it into the index; before engine.mu
 	recorded  bool       // its own record is there
+	known     bool       // to the holder before
 
 	pins pins // guarded by engine.mu
 
@@ -90,6 +91,15 @@ func (s *localSession) ready(ctx context.Context) error {
 		return err
 	}
 	return s.failure()
+}
+
+// goOn makes a session fail that relies on what it was told by the holder before, unless that has left a record of it.
+func (s *localSession) goOn(ctx context.Context) error {
+	if err := s.ready(ctx); err != nil || s.known {
+		return err
+	}
+	s.fail(ErrForgotten)
+	return ErrForgotten
 }
 
 // Have implements Session.

@@ -204,6 +204,16 @@ func (s *remoteSession) Lock(ctx context.Context, name, job string, wait bool) e
 	return s.lock(ctx, wire.Lock{Name: name, Job: job, Wait: wait})
 }
 
+// goOn is that of localSession. A holder of an older version does not know it.
+func (s *remoteSession) goOn(ctx context.Context) error {
+	err := s.call(ctx, wire.MethodGoOn, &wire.Empty{}, &wire.Empty{})
+	var unknown *wire.Error
+	if errors.As(err, &unknown) && unknown.Code == wire.CodeUnknownMethod {
+		return nil
+	}
+	return err
+}
+
 // resume takes a lock again that the session had before its holder ended.
 func (s *remoteSession) resume(ctx context.Context, name, job string) error {
 	return s.lock(ctx, wire.Lock{Name: name, Job: job, Resume: true})

@@ -85,6 +85,12 @@ func handleMaintenance(ctx context.Context, s Session, r *wire.Request) ([][]byt
 		})
 	case wire.MethodDamaged:
 		return handleDamaged(ctx, s, r)
+	case wire.MethodGoOn:
+		known, ok := s.(interface{ goOn(context.Context) error })
+		if !ok {
+			break
+		}
+		return answer(r, func(*wire.Empty) (*wire.Empty, error) { return &wire.Empty{}, known.goOn(ctx) })
 	case wire.MethodVolumes:
 		return answer(r, func(*wire.Empty) (*wire.Volumes, error) {
 			list, err := s.Volumes(ctx)

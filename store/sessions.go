@@ -108,7 +108,7 @@ func (p *pins) load(id volume.ID, bits uint8) {
 // adopt gives a session what was recorded of it. Needs mu.
 func (e *engine) adopt(s *localSession) {
 	if a := e.absent[s.id]; a != nil {
-		s.pins, s.recorded = a.pins, true
+		s.pins, s.recorded, s.known = a.pins, true, true
 		delete(e.absent, s.id)
 		for id, bits := range a.pins.noted {
 			if bits&pinLost != 0 {

@@ -1,6 +1,9 @@
 package store
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -41,5 +44,43 @@ func TestPinsOutlastAHolderThatEnds(t *testing.T) {
 	tr.check(t, client, tr.mustWrite(t, client))
 	if n := w.Stats().NewBlobs; n != 0 {
 		t.Errorf("%d blobs were stored again", n)
+	}
+}
+
+// TestHolderThatKnowsNothing: the index is lost when the holder ends. A client that relies on what it was told before is refused by the next one,
+// which may have pruned it meanwhile; one that relies on nothing goes on.
+func TestHolderThatKnowsNothing(t *testing.T) {
+	for _, becomes := range []string{"client", "holder"} {
+		t.Run(becomes, func(t *testing.T) {
+			dir := newStore(t)
+			old := manyFiles(1, 30, 50_000)
+			st := openTrees(t, dir)
+			snap := old.mustWrite(t, st)
+			closeStore(t, st)
+			holder := openTrees(t, dir)
+			client, idle := openTrees(t, dir), openTrees(t, dir)
+			have, err := client.Have(t.Context(), []ID{client.BlobID(KindChunk, old.files[0])})
+			if err != nil || !have[0] {
+				t.Fatalf("have %v: %v", have, err)
+			}
+			have, err = idle.Have(t.Context(), []ID{{1}})
+			if err != nil || have[0] {
+				t.Fatalf("have %v: %v", have, err)
+			}
+			forgetAll(t, holder, snap)
+			crash(t, holder)
+			must(t, os.RemoveAll(filepath.Join(dir, indexName)))
+			if becomes == "client" {
+				next := openTrees(t, dir)
+				defer closeStore(t, next)
+			}
+			tr := tree{name: "new", files: old.files[:1]}
+			if _, err := tr.write(t, client, "d"); !errors.Is(err, ErrForgotten) {
+				t.Errorf("it goes on: %v", err)
+			}
+			_ = client.Close()
+			tr.check(t, idle, tr.mustWrite(t, idle))
+			closeStore(t, idle)
+		})
 	}
 }

@@ -39,6 +39,7 @@ type lastingSession struct {
 	way    *way // nil: not found yet, or lost
 	pins   map[ID]struct{}
 	locks  map[string]string // job by name
+	relies bool              // on blobs that a holder has told it of, or taken
 	sign   Signer            // admin rights; nil: none
 	closed bool
 }
@@ -125,8 +126,13 @@ func (s *lastingSession) adopt(ctx context.Context, w *way) error {
 		s.bundle = w.bundle
 	}
 	s.mu.Lock()
-	pins, locks, sign := slices.Collect(maps.Keys(s.pins)), maps.Clone(s.locks), s.sign
+	pins, locks, sign, relies := slices.Collect(maps.Keys(s.pins)), maps.Clone(s.locks), s.sign, s.relies
 	s.mu.Unlock()
+	if relies {
+		if err := w.goOn(ctx); err != nil {
+			return fmt.Errorf("with the new holder: %w", err)
+		}
+	}
 	if sign != nil {
 		if err := w.session.Admin(ctx, sign); err != nil {
 			return fmt.Errorf("admin rights with the new holder: %w", err)
@@ -182,12 +188,26 @@ func (s *lastingSession) lose(w *way) {
 
 // Have implements Session.
 func (s *lastingSession) Have(ctx context.Context, ids []ID) ([]bool, error) {
-	return ask(ctx, s, func(t Session) ([]bool, error) { return t.Have(ctx, ids) })
+	var have []bool
+	err := s.do(ctx, func(w *way) (err error) {
+		if have, err = w.session.Have(ctx, ids); err != nil || !slices.Contains(have, true) {
+			return err
+		}
+		return s.note(w, func() { s.relies = true })
+	})
+	return have, err
 }
 
 // Put implements Session.
 func (s *lastingSession) Put(ctx context.Context, f Frame) (int64, error) {
-	return ask(ctx, s, func(t Session) (int64, error) { return t.Put(ctx, f) })
+	var grown int64
+	err := s.do(ctx, func(w *way) (err error) {
+		if grown, err = w.session.Put(ctx, f); err != nil {
+			return err
+		}
+		return s.note(w, func() { s.relies = true })
+	})
+	return grown, err
 }
 
 // Locate implements Session.

@@ -16,7 +16,7 @@ const codeStore = wire.CodeFirstOwn
 // travelling are the sentinels that reach the other side, known there by their position. On the wire; append only.
 var travelling = [...]error{
 	ErrNoStore, ErrNewerFormat, ErrConfig, ErrNoSpace, ErrWriteFailed, ErrNotFound, ErrExists, fs.ErrNotExist,
-	fs.ErrPermission, ErrNotAdmin, ErrOnHold, ErrHeldLonger, ErrHoldOver, ErrUnreadable, ErrNoReferences,
+	fs.ErrPermission, ErrNotAdmin, ErrOnHold, ErrHeldLonger, ErrHoldOver, ErrUnreadable, ErrNoReferences, ErrForgotten,
 }
 
 // Tags of an error's data. On the wire; append only.

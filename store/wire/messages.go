@@ -30,6 +30,7 @@ const (
 	MethodDamaged Method = 21 // Damaged -> IDs events if Ask, Empty
 	MethodVolumes Method = 22 // Empty -> Volumes
 	MethodSign    Method = 23 // Signature -> Empty: answers what MethodAdmin asked for
+	MethodGoOn    Method = 24 // Empty -> Empty: fails the session unless it is known from the holder before
 )
 
 // Hello begins a session, or goes on with one after its holder ended.
