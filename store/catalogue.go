@@ -104,6 +104,17 @@ func (c *catalogue) add(id volume.ID, kind volume.Kind) *volumeState {
 	return v
 }
 
+// takeUnfinished takes over what was left unfinished since the volumes were read, and returns the records that change.
+func (c *catalogue) takeUnfinished(before *catalogue) (records [][2][]byte) {
+	for id, old := range before.byID {
+		if v := c.byID[id]; v != nil && old.unfinished > v.unfinished {
+			v.unfinished = old.unfinished
+			records = append(records, [2][]byte{volumeKey(id), v.encode()})
+		}
+	}
+	return records
+}
+
 // loadCatalogue reads the records of all volumes.
 func loadCatalogue(x *index) (*catalogue, error) {
 	c := newCatalogue()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -200,6 +201,24 @@ func (x *index) write(fn func(set func(key, value []byte) error, del func(key []
 		}
 		return fn(set, func(key []byte) error { return txn.Delete(key) })
 	})
+}
+
+// setAll writes keys with their values, as many at a time as a transaction takes.
+func (x *index) setAll(records [][2][]byte) error {
+	for part := range slices.Chunk(records, foldTxnLimit) {
+		err := x.write(func(set func(key, value []byte) error, _ func([]byte) error) error {
+			for _, r := range part {
+				if err := set(r[0], r[1]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // batch writes many keys, not atomically.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"sync"
 	"testing"
@@ -146,4 +147,49 @@ func TestUnfinishedSinceACommit(t *testing.T) {
 	must(t, errors.Join(err, s.Close()))
 	mustPrune(t, st, PruneOptions{})
 	checkChunk(t, st, chunk, twice)
+}
+
+// TestUnfinishedWhileRebuilding: a session ends without a commit while the index is made anew; what it wrote stays for a while.
+func TestUnfinishedWhileRebuilding(t *testing.T) {
+	dir := newStore(t)
+	st := openTrees(t, dir)
+	s := engineOf(st).newSession("backup")
+	chunk := putChunk(t, s, twice)
+	must(t, st.Rebuild(t.Context(), func(RebuildProgress) { must(t, s.Close()) }))
+	mustPrune(t, st, PruneOptions{})
+	checkChunk(t, st, chunk, twice)
+	closeStore(t, st)
+	st = openTrees(t, dir)
+	defer closeStore(t, st)
+	mustPrune(t, st, PruneOptions{})
+	checkChunk(t, st, chunk, twice)
+}
+
+// TestUnfinishedBesideARebuild: that somebody left unfinished work is noted in the index that counts, by the numbers that volumes have there.
+func TestUnfinishedBesideARebuild(t *testing.T) {
+	dir := newStore(t)
+	own, err := filesFor(dir)
+	must(t, err)
+	files := &spaceFiles{own, func() {}}
+	st := openTrees(t, dir, func(o *Options) { o.Files = files })
+	defer closeStore(t, st)
+	e := engineOf(st)
+	s := e.newSession("backup")
+	for n := range byte(9) {
+		putChunk(t, s, bytes.Repeat([]byte{n}, 1000))
+		sealData(t, e)
+	}
+	files.asked = func() {
+		files.asked = func() {}
+		must(t, st.Rebuild(t.Context(), nil))
+	}
+	e.leaveUnfinished(&s.pins)
+	written, err := loadCatalogue(e.idx)
+	must(t, err)
+	for id, v := range e.volumes.byID {
+		w := written.byID[id]
+		if w == nil || w.number != v.number || v.kind == volume.Data && (v.unfinished == 0 || w.unfinished == 0) {
+			t.Errorf("volume %s: number %d, unfinished %d; in the index %+v", id, v.number, v.unfinished, w)
+		}
+	}
 }

@@ -310,12 +310,17 @@ func (e *engine) install(x *index, cat *catalogue, f *fold) {
 	}
 	found, verified := e.loadDamage(x, cat), e.loadVerified(x, cat)
 	e.mu.Lock()
+	var left [][2][]byte
 	if e.volumes != nil {
 		e.coarsenPins()
+		left = cat.takeUnfinished(e.volumes)
 	}
 	e.volumes, e.damage, e.verified = cat, found, verified
 	clear(e.pending) // their places have the short numbers of the index before; all they tell of was read from the volumes
 	e.mu.Unlock()
+	if err := x.setAll(left); err != nil {
+		e.log.Warn("unfinished work not noted in the index", "err", err)
+	}
 	e.findOrphans()
 	e.publish()
 }

@@ -286,6 +286,9 @@ func (e *engine) settled(s *localSession, writes uint64) {
 // while, for whoever goes on with that work.
 func (e *engine) leaveUnfinished(p *pins) {
 	now := e.now()
+	enough := e.enoughIndexSpace() == nil
+	e.indexMu.RLock() // the records are of the index that they go to: in another one volumes have other numbers
+	defer e.indexMu.RUnlock()
 	e.mu.Lock()
 	var records [][2][]byte
 	for id := range p.wrote {
@@ -299,20 +302,10 @@ func (e *engine) leaveUnfinished(p *pins) {
 		} // else it is written when the volume's watermark is
 	}
 	e.mu.Unlock()
-	if len(records) == 0 || e.enoughIndexSpace() != nil {
+	if !enough {
 		return
 	}
-	e.indexMu.RLock()
-	defer e.indexMu.RUnlock()
-	err := e.idx.write(func(set func(key, value []byte) error, _ func([]byte) error) error {
-		for _, r := range records {
-			if err := set(r[0], r[1]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	if err := e.idx.setAll(records); err != nil {
 		e.log.Warn("unfinished work not noted in the index", "err", err)
 	}
 }
