@@ -218,6 +218,18 @@ func writeFold(x *index, dirty map[string][]byte, more func(set func(key, value 
 	})
 }
 
+// nameFirst names a volume that is about to be sealed if there is no fact at all: a crash must not leave a store that looks as if its
+// facts were gone. Needs commitMu.
+func (e *engine) nameFirst(v *openVolume) {
+	if e.fold.seq > 0 {
+		return
+	}
+	list := []sealedVolume{{v.id, v.kind, v.w.Synced()}}
+	if err := e.appendFacts([]FactBody{&volumesFact{kind: FactVolumeSealed, list: list}}); err != nil {
+		e.log.Warn("first volume not noted", "err", err)
+	}
+}
+
 // nameSealed names the volumes sealed by this process in a fact. Needs commitMu.
 func (e *engine) nameSealed() {
 	e.mu.Lock()

@@ -403,6 +403,9 @@ func (e *engine) flushVolume(v *openVolume, closing bool) error {
 	if err := v.w.Sync(); err != nil {
 		return e.failed(v, users, err)
 	}
+	if closing {
+		e.nameFirst(v)
+	}
 	sealed := closing && e.sealVolume(v)
 	if err := e.indexQueue(v, queue, mark, closing); err != nil {
 		e.log.Warn("index not brought up to date", "volume", v.id, "err", err)

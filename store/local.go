@@ -166,7 +166,12 @@ func (s *localSession) Append(ctx context.Context, facts []FactBody) error {
 			return err
 		}
 	}
-	err := s.e.appendAs(ctx, s, func() ([]FactBody, error) { return s.e.prepare(facts) })
+	err := s.e.appendAs(ctx, s, func() ([]FactBody, error) {
+		if err := s.failure(); err != nil { // what the facts name may have been lost since
+			return nil, err
+		}
+		return s.e.prepare(facts)
+	})
 	if errors.Is(err, ErrNotAdmin) {
 		s.e.recordRefusal(s, factNames(facts))
 	}

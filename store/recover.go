@@ -233,7 +233,12 @@ type volumeIndexer struct {
 	leaving map[uint32]*volumeState // by number
 }
 
+// run makes sure first that what it reads is on stable storage: a holder may have been killed before it was, even of a volume with a
+// trailer, and facts will say that it is there.
 func (in *volumeIndexer) run() error {
+	if err := in.file.Sync(); err != nil && !in.e.frozen {
+		return err
+	}
 	if in.v.indexed == 0 {
 		in.v.harmed = 0
 		if err := in.x.forgetMoved(in.v.id); err != nil { // what was copied elsewhere is found here again
@@ -313,11 +318,8 @@ func (in *volumeIndexer) lastParity(t volume.Trailer) error {
 	return err
 }
 
-// fromFrames reads an unsealed volume frame by frame, having made sure that what it reads is on stable storage.
+// fromFrames reads an unsealed volume frame by frame.
 func (in *volumeIndexer) fromFrames() (end int64, err error) {
-	if err := in.file.Sync(); err != nil {
-		return 0, err
-	}
 	end, gaps, err := volume.ScanPayloads(in.file, in.v.indexed, in.v.size, in.v.id,
 		func(offset int64, h volume.Header, stored []byte, damage error) error {
 			if damage != nil {

@@ -166,6 +166,7 @@ func (e *engine) exchangeNames(id volume.ID, from string) (err error) {
 		}
 		if err == nil {
 			*at = to
+			err = e.files.SyncDir(dir) // should the power go, no rename may have reached the disk without the one before it
 		}
 	}
 	if taken {
@@ -174,9 +175,6 @@ func (e *engine) exchangeNames(id volume.ID, from string) (err error) {
 	move(&atFile, own)
 	if taken {
 		move(&atOwn, file)
-	}
-	if err == nil {
-		err = e.files.SyncDir(dir)
 	}
 	return err
 }
