@@ -192,7 +192,8 @@
 // p session ... -> what sessions pin;
 // w volume ID -> when it was last verified; x volume ID, offset -> IDs of the blobs of a frame found damaged, x 16 zero bytes, blob ID -> one that no volume holds.
 // A volume's watermark says that every frame below it is in the index; it is written in a transaction of its own after those
-// entries are synced, and they are written after the volume is. On open the directory is compared with the records: unknown and
+// entries are synced, and they are written after the volume is. Badger's log of a full memory table is synced as soon as the next one
+// is begun: what the power takes from the index is always what was written last. On open the directory is compared with the records: unknown and
 // longer volumes are read from the watermark on (the contents table if there is one, else frame by frame), entries of missing
 // and shorter ones are void. An index that is missing, of another version or damaged is made anew from the volumes. An entry that
 // is absent proves nothing: a blob that something names and the index lacks starts one re-reading of all tables. Journals are read

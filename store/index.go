@@ -2,13 +2,16 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -41,6 +44,11 @@ type index struct {
 	aead   cipher.AEAD
 	synced func() // if not nil: called after each sync
 
+	syncFile func(path string) error // a log of Badger; tests look on
+
+	logs    sync.Mutex
+	settled map[string]bool // logs of full memory tables that are on stable storage
+
 	numbers sync.Mutex
 	given   uint32 // short numbers below it are known as given, on stable storage
 }
@@ -63,7 +71,7 @@ func openIndex(dir string, b *seal.Bundle, memtable int64, log *slog.Logger) (*i
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errIndexBroken, err)
 	}
-	return &index{db: db, aead: aead}, nil
+	return &index{db: db, aead: aead, syncFile: syncFile, settled: map[string]bool{}}, nil
 }
 
 // openBadger turns a panic of Badger on damaged files into an error.
@@ -191,7 +199,7 @@ func (x *index) eachBlobID(fn func(ID)) error {
 
 // write applies a small set of changes in one transaction.
 func (x *index) write(fn func(set func(key, value []byte) error, del func(key []byte) error) error) error {
-	return x.db.Update(func(txn *badger.Txn) error {
+	err := x.db.Update(func(txn *badger.Txn) error {
 		set := func(key, value []byte) error {
 			sealed, err := x.seal(key, value)
 			if err != nil {
@@ -201,6 +209,10 @@ func (x *index) write(fn func(set func(key, value []byte) error, del func(key []
 		}
 		return fn(set, func(key []byte) error { return txn.Delete(key) })
 	})
+	if err != nil {
+		return err
+	}
+	return x.settle()
 }
 
 // setAll writes keys with their values, as many at a time as a transaction takes.
@@ -251,11 +263,52 @@ func (x *index) sync() error {
 	if x.inMemory() {
 		return nil
 	}
-	err := x.db.Sync()
+	err := errors.Join(x.db.Sync(), x.settle())
 	if err == nil && x.synced != nil {
 		x.synced()
 	}
 	return err
+}
+
+// settle brings the logs of memory tables that are full, and not yet in tables, to stable storage. Badger syncs only that of the present
+// one: the power could take what came before and leave what came after, a watermark without places or a fold without one of its facts.
+func (x *index) settle() error {
+	if x.inMemory() {
+		return nil
+	}
+	x.logs.Lock()
+	defer x.logs.Unlock()
+	dir := x.db.Opts().Dir
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var logs []string
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) == ".mem" {
+			logs = append(logs, e.Name())
+		}
+	}
+	slices.SortFunc(logs, func(a, b string) int { return cmp.Or(len(a)-len(b), cmp.Compare(a, b)) })
+	full := map[string]bool{}
+	for _, log := range logs[:max(0, len(logs)-1)] {
+		if !x.settled[log] {
+			if err := x.syncFile(filepath.Join(dir, log)); err != nil && !errors.Is(err, fs.ErrNotExist) { // else it is in a table by now
+				return err
+			}
+		}
+		full[log] = true
+	}
+	x.settled = full
+	return nil
+}
+
+func syncFile(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
 }
 
 // give notes durably that short numbers below next are given. That comes before the index leads to a volume: places in it may outlive its

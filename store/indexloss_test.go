@@ -1,6 +1,10 @@
 package store
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
@@ -83,4 +87,37 @@ func setPlace(e *engine, id ID, p shortPlace) error {
 	return e.idx.write(func(set func(key, value []byte) error, _ func([]byte) error) error {
 		return set(blobKey(id), p.encode())
 	})
+}
+
+// TestFullMemoryTablesAreSynced: what is written after a memory table of the index was full does not outlast what is in that.
+func TestFullMemoryTablesAreSynced(t *testing.T) {
+	st := openTrees(t, newStore(t))
+	defer closeStore(t, st)
+	dir := t.TempDir()
+	x, err := openIndex(dir, engineOf(st).bundle, 1<<20, discardLog())
+	must(t, err)
+	for i := range 64 { // tables cannot be written for some seconds
+		must(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%06d.sst", i)), nil, 0o600))
+	}
+	var synced []string
+	x.syncFile = func(path string) error {
+		synced = append(synced, filepath.Base(path))
+		return nil
+	}
+	write := func() error {
+		return x.write(func(set func(key, value []byte) error, _ func([]byte) error) error {
+			return set(metaKey("test"), make([]byte, 20_000))
+		})
+	}
+	logs := func() []string { return must1(filepath.Glob(filepath.Join(dir, "*.mem"))) }
+	for len(logs()) < 2 {
+		must(t, write())
+	}
+	if first := filepath.Base(logs()[0]); !slices.Contains(synced, first) {
+		t.Errorf("%s is full; synced are %v", first, synced)
+	}
+	for i := range 64 {
+		_ = os.Remove(filepath.Join(dir, fmt.Sprintf("%06d.sst", i)))
+	}
+	must(t, x.close())
 }
