@@ -263,7 +263,7 @@ func TestFull(t *testing.T) {
 	if !errors.Is(err, ErrFull) || !errors.As(err, &at) || !strings.HasPrefix(at.Path, dst) {
 		t.Error(err)
 	}
-	if res.Written == 0 && os.Getenv(passingVariable) != "some" || res.Errors == 0 { // with some, every file is begun before any is finished
+	if res.Written == 0 && os.Getenv(passingVariable) == "" || res.Errors == 0 { // out of a pipe many files are begun before any is finished
 		t.Errorf("%+v", res)
 	}
 	noLeftovers(t, dst)
