@@ -114,7 +114,9 @@ func (s *lastingSession) reach(ctx context.Context, stream *net.UnixConn) (*way,
 		var session *remoteSession
 		var bundle *seal.Bundle
 		if session, bundle, err = newRemoteSession(ctx, conn, hello, s.options.Now); err == nil {
-			return &way{session: session, bundle: bundle, resume: session.resume, goOn: session.goOn, lost: conn.Lost(), drop: session.drop, end: session.Close}, nil
+			return &way{
+				session: session, bundle: bundle, resume: session.resume, goOn: session.goOn, lost: conn.Lost(), drop: session.drop, end: session.Close,
+			}, nil
 		}
 	}
 	switch {

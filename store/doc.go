@@ -270,9 +270,8 @@
 // those that a crash left unsealed, and small ones: eight volumes of a kind whose sizes lie within a factor of eight become one, so
 // that each byte moves once for each factor of eight. Upkeep does the last two without any mark: all that is in a volume moves, but for
 // what the index finds elsewhere where it can be read. A holder that stays does so two seconds after a job that wrote; one that goes
-// merges 32 MiB at most, for a second at most. Of a
-// larger volume that a crash left it copies a part, seals that with its parity and notes how far it came (m "moved" volume ID), so that
-// after a few commands all is finished.
+// merges 32 MiB at most, for a second at most. Of a larger volume that a crash left it copies a part, seals that with its parity and
+// notes how far it came (m "moved" volume ID), so that after a few commands all is finished.
 //
 // Blobs that no snapshot names stay for a week where a session ended that had written and not committed. If the index is lost
 // that is not known, and every volume younger than that counts as such; but what snapshots purged in the same prune name is no

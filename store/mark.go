@@ -90,6 +90,7 @@ type marking struct {
 
 	blobs   atomic.Int64 // marked
 	missing atomic.Int64 // chunks that are in no volume
+	damaged atomic.Int64 // blobs in frames that are known to be damaged
 }
 
 // markCache is for decoded frames with nodes, in bytes.
@@ -318,6 +319,8 @@ func (k *marking) places(ids []ID) ([]shortPlace, error) {
 	for i, p := range places {
 		if !live(p) {
 			places[i] = shortPlace{}
+		} else if k.e.damage.has(k.e.volumes.byNumber[p.volume].id, p.offset) {
+			k.damaged.Add(1)
 		}
 	}
 	for n, i := range waiting {

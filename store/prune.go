@@ -151,7 +151,8 @@ func lockContext(ctx context.Context, mu *sync.Mutex) error {
 	return nil
 }
 
-// run is one attempt. With rescue, what the index lacks is looked for in the volumes before it is believed to be missing.
+// run is one attempt. With rescue, what the index lacks is looked for in the volumes before it is believed to be missing, and so is another copy
+// of what is damaged: what the index does not lead to is removed.
 func (p *pruning) run(ctx context.Context, rescue bool) error {
 	p.begin()
 	defer p.end()
@@ -164,7 +165,7 @@ func (p *pruning) run(ctx context.Context, rescue bool) error {
 	}
 	p.res.Missing = p.marking.missing.Load()
 	var missing *MissingError
-	if rescue && (p.res.Missing > 0 || errors.As(err, &missing)) {
+	if rescue && (p.res.Missing > 0 || p.marking.damaged.Load() > 0 || errors.As(err, &missing)) {
 		if err := p.e.rescueAgain(); err != nil {
 			return err
 		}

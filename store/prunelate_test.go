@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -36,4 +37,27 @@ func TestForgottenWhilePruning(t *testing.T) {
 	fact := &forgetFact{kind: FactUnforget, snaps: []forgotten{{late.ID, late.Slot, late.DatasetNumber, late.Name}}}
 	must(t, st.session.Append(t.Context(), []FactBody{fact}))
 	parent.check(t, st, late)
+}
+
+// TestPruneKeepsTheWholeCopy: the index leads to a copy of a chunk that is known to be damaged. The other one, which is whole, stays.
+func TestPruneKeepsTheWholeCopy(t *testing.T) {
+	dir := newStore(t)
+	st := openTrees(t, dir)
+	e := engineOf(st)
+	s := e.newSession("backup")
+	id := putChunk(t, s, twice)
+	commitChunk(t, s, "kept", id)
+	closeStore(t, st)
+	other := storedTwice(t, dir, id)
+	b, err := os.ReadFile(volumePath(dir, other))
+	must(t, err)
+	at := layoutOf(t, b).blobs[0].Offset
+	flipByte(t, volumePath(dir, other), at+200)
+
+	st = openTrees(t, dir, func(o *Options) { o.Now = func() time.Time { return time.Now().Add(2 * unfinishedFor) } })
+	defer closeStore(t, st)
+	must(t, engineOf(st).noteDamage(t.Context(), []DamagedFrame{{other, at, id}}))
+	mustPrune(t, st, PruneOptions{})
+	must(t, engineOf(st).reindex())
+	checkChunk(t, st, id, twice)
 }
