@@ -21,7 +21,7 @@ type localSession struct {
 	e   *engine
 	id  [16]byte // the same with every holder
 	job string   // for people
-	pid int      // of the process it works for; 0: this one, or not known
+	pid int      // of the process it works for; 0: this one; unknownPID: not known
 
 	recording sync.Mutex // serialises what is written of it into the index; before engine.mu
 	recorded  bool       // its own record is there
@@ -59,12 +59,15 @@ func (s *localSession) wrote() bool {
 	return s.pins.everWrote
 }
 
-// process is the number of the process the session works for.
+// unknownPID is the number of a process that cannot be seen from here.
+const unknownPID = -1
+
+// process is the number of the process the session works for, 0 if it is not known.
 func (s *localSession) process() int {
-	if s.pid != 0 {
-		return s.pid
+	if s.pid == 0 {
+		return os.Getpid()
 	}
-	return os.Getpid()
+	return max(0, s.pid)
 }
 
 // fail makes everything the session does from now on fail: frames it relies on are not safe.

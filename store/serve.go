@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -162,7 +163,7 @@ func (p *peer) hello(m *wire.Hello) (*wire.Welcome, error) {
 		return nil, errTwice
 	}
 	s := p.server
-	p.session = s.open(m.Session, m.Job, p.pid)
+	p.session = s.open(m.Session, m.Job, cmp.Or(p.pid, unknownPID))
 	s.mu.Lock()
 	s.sessions++
 	s.mu.Unlock()

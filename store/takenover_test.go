@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"snapfs/store/wire"
 )
 
 // TestPinsOutlastAHolderThatEnds: what a client was told of and wrote is kept by the next holder although the one before ended in order.
@@ -83,4 +85,28 @@ func TestHolderThatKnowsNothing(t *testing.T) {
 			closeStore(t, idle)
 		})
 	}
+}
+
+// TestUnknownProcess: a client whose process cannot be looked up, as one in another container, is not taken for the holder's own: it would count as
+// dead as soon as that has ended.
+func TestUnknownProcess(t *testing.T) {
+	dir := newStore(t)
+	st := openTrees(t, dir)
+	old := manyFiles(1, 1, 50_000)
+	old.mustWrite(t, st)
+	e := engineOf(st)
+	p := &peer{server: st.session.(*lastingSession).way.server}
+	_, err := p.hello(&wire.Hello{Session: [16]byte{1}, Job: "backup"})
+	must(t, err)
+	have, err := p.session.Have(t.Context(), []ID{st.BlobID(KindChunk, old.files[0])})
+	if err != nil || !have[0] {
+		t.Fatalf("have %v: %v", have, err)
+	}
+	found, err := loadSessions(e.idx)
+	must(t, err)
+	if a := found[[16]byte{1}]; a == nil || a.process.pid != 0 || a.process.dead(a.heard, a.heard) {
+		t.Errorf("%+v", a)
+	}
+	must(t, p.close())
+	closeStore(t, st)
 }
