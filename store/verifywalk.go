@@ -86,6 +86,7 @@ type snapshotWalk struct {
 	v      *verifier
 	reader *reader
 	seen   placeSet
+	marks  uint64      // of the engine, when the numbers in seen were given
 	lost   map[ID]bool // reported
 	quiet  bool        // nothing is reported any more
 
@@ -142,24 +143,47 @@ func (w *snapshotWalk) located(names []reference) ([]reference, error) {
 		ids[i] = n.id
 	}
 	e := w.v.e
-	places, err := e.lookUpShort(ids)
+	places, err := w.places(ids)
+	for again := true; again && err == nil; {
+		again = false
+		for i, n := range names {
+			if p := places[i]; p.stored != 0 && e.there(p) {
+				continue
+			}
+			if places[i], err = w.find(n); err != nil {
+				return nil, err
+			}
+			again = again || places[i].stored != 0
+		}
+		if again {
+			places, err = w.places(ids)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
 	var nodes []reference
 	for i, n := range names {
 		p := places[i]
-		if p.stored == 0 || !e.there(p) {
-			if p, err = w.find(n); err != nil {
-				return nil, err
-			}
-		}
 		w.v.needed = w.v.needed || p.stored != 0 && !e.readable(p)
 		if p.stored != 0 && (n.kind == KindNode || n.kind == KindManifest) && w.seen.add(p) {
 			nodes = append(nodes, n)
 		}
 	}
 	return nodes, nil
+}
+
+// places finds blobs by the numbers that seen goes by. If blobs have got others, nothing counts as seen: some nodes are read twice.
+func (w *snapshotWalk) places(ids []ID) ([]shortPlace, error) {
+	e := w.v.e
+	e.flushMu.Lock() // blobs are not being numbered anew
+	defer e.flushMu.Unlock()
+	e.mu.Lock()
+	if e.marks != w.marks {
+		w.seen, w.marks = placeSet{}, e.marks
+	}
+	e.mu.Unlock()
+	return e.lookUpShort(ids)
 }
 
 // there reports whether a place lies in a volume that is there.
