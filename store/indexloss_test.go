@@ -33,7 +33,7 @@ func TestNumbersStayGivenAfterPowerLoss(t *testing.T) {
 	files := newLossFiles(t, dir, -1)
 	st := openTrees(t, dir, func(o *Options) { o.Files = files })
 	files.watch(st)
-	h := &history{kept: map[ID]tree{}, gone: map[ID]tree{}}
+	h := newHistory(map[ID]tree{})
 	must(t, doBackup(manyFiles(1, 3, 40_000))(t, st, h))
 	must(t, engineOf(st).sealCurrent())
 	must(t, doBackup(manyFiles(2, 6, 40_000))(t, st, h))

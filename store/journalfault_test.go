@@ -19,7 +19,7 @@ func failedFact(t *testing.T, goesWrong func(journal string) func(op, path strin
 	files := newLossFiles(t, dir, -1)
 	st := openTrees(t, dir, func(o *Options) { o.Files = files })
 	files.watch(st)
-	h := &history{kept: map[ID]tree{}, gone: map[ID]tree{}}
+	h := newHistory(map[ID]tree{})
 	one, two := manyFiles(1, 2, 20_000), manyFiles(2, 2, 20_000)
 	must(t, doBackup(one)(t, st, h))
 	must(t, doBackup(two)(t, st, h))
@@ -101,7 +101,7 @@ func TestFactsBeforeFailedParity(t *testing.T) {
 	must(t, err)
 	files := &noParity{Files: own}
 	st := openTrees(t, dir, func(o *Options) { o.Files = files })
-	h := &history{kept: map[ID]tree{}, gone: map[ID]tree{}}
+	h := newHistory(map[ID]tree{})
 	must(t, doBackup(manyFiles(1, 2, 20_000))(t, st, h))
 	files.fails.Store(true)
 	var failed error

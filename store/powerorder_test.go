@@ -19,7 +19,7 @@ func TestTrailerNotSynced(t *testing.T) {
 	with := func(o *Options) { o.Files = files }
 	st := openTrees(t, dir, with)
 	files.watch(st)
-	h := &history{kept: map[ID]tree{}, gone: map[ID]tree{}}
+	h := newHistory(map[ID]tree{})
 	must(t, doBackup(manyFiles(1, 2, 40_000))(t, st, h))
 	data := volumePath(dir, engineOf(st).current[volume.Data].id)
 	files.mu.Lock()
@@ -142,7 +142,7 @@ func TestFactAboutLostBlobs(t *testing.T) {
 	st := openTrees(t, newStore(t))
 	defer closeStore(t, st)
 	e := engineOf(st)
-	must(t, doBackup(manyFiles(1, 2, 4000))(t, st, &history{kept: map[ID]tree{}, gone: map[ID]tree{}}))
+	must(t, doBackup(manyFiles(1, 2, 4000))(t, st, newHistory(map[ID]tree{})))
 	w := st.NewWriter()
 	page, err := w.Put(t.Context(), KindNode, []byte("a page of a list"))
 	must(t, err)
@@ -188,5 +188,5 @@ func TestSealedBeforeFirstFact(t *testing.T) {
 	files.mu.Unlock()
 	_ = st.Close()
 	files.stop()
-	afterLoss(t, files.leave(t, losses[0]), &history{kept: map[ID]tree{}, gone: map[ID]tree{}}, nil, "after the first seal")
+	afterLoss(t, files.leave(t, losses[0]), newHistory(map[ID]tree{}), nil, "after the first seal")
 }

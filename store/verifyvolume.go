@@ -1,10 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/cipher"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"runtime"
@@ -175,8 +177,8 @@ const leastVolume = 4096
 
 // label checks both labels and the trailer.
 func (c *volumeCheck) label() {
-	if c.state.size <= leastVolume && c.need == 0 && c.state.blobs == 0 {
-		return // a crash came before the label was whole: it never held anything
+	if c.need == 0 && c.state.blobs == 0 && (c.state.size <= leastVolume || c.zeros()) {
+		return // a crash came before the label was whole, or the power went before anything was synced: it never held anything
 	}
 	first, length, err := volume.ReadLabel(c.file, c.state.size)
 	c.checkLabel(first, err, 0, int64(length))
@@ -193,6 +195,21 @@ func (c *volumeCheck) label() {
 	}
 	again, err := volume.ReadLabelAgain(c.file, c.trailer)
 	c.checkLabel(again, err, c.trailer.Label, 0)
+}
+
+// zeros reports whether a volume of which nothing is known has a length and nothing else.
+func (c *volumeCheck) zeros() bool {
+	if c.state.kind != 0 {
+		return false
+	}
+	b := make([]byte, 64<<10)
+	for at := int64(0); at < c.state.size; at += int64(len(b)) {
+		n, err := c.file.ReadAt(b, at)
+		if err != nil && err != io.EOF || len(bytes.Trim(b[:n], "\x00")) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // wasSealed reports whether a volume without a trailer has the parity that stands before one.
