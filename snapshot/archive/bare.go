@@ -329,7 +329,7 @@ func (b *Bare) readChain(ctx context.Context) error {
 			continue
 		}
 		for _, v := range s.volumes {
-			if v.named {
+			if v.named && b.stranger(v) {
 				return b.notOf(v)
 			}
 		}

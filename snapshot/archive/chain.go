@@ -22,13 +22,11 @@ func (b *Bare) checkChain(ctx context.Context) error {
 	if b.Passes() {
 		return nil // Pass tells, in the end
 	}
+	if err := b.readSpares(ctx, s); err != nil {
+		return err
+	}
 	if absent := b.absent(s); len(absent) > 0 && !b.o.Incomplete {
-		lacking := 0
-		err := b.neededChunks(ctx, func(id store.ID) {
-			if _, here := b.index.first(id); !here {
-				lacking++
-			}
-		})
+		lacking, _, err := b.lacks(ctx)
 		if err != nil {
 			return err
 		}
@@ -38,6 +36,55 @@ func (b *Bare) checkChain(ctx context.Context) error {
 	}
 	b.noteAllMissing(s)
 	return nil
+}
+
+// lacks counts the chunks that the snapshot needs and that are in no volume, and the metadata that cannot be read.
+func (b *Bare) lacks(ctx context.Context) (chunks, metadata int, err error) {
+	metadata, err = b.neededChunks(ctx, func(id store.ID) {
+		if _, here := b.index.first(id); !here {
+			chunks++
+		}
+	})
+	return chunks, metadata, err
+}
+
+// readSpares reads other sets that hold the snapshot as well, and what they build on, if something of it is lacking: the newest may never have been
+// finished.
+func (b *Bare) readSpares(ctx context.Context, s *openSet) error {
+	var spares []*openSet
+	whole := len(b.absent(s)) == 0
+	for _, t := range b.newestFirst() {
+		switch {
+		case b.chain[t.id]:
+			whole = whole && t.end != nil && len(t.missing(s.head)) == 0
+		case t.holds(b.target.ID):
+			spares = append(spares, t)
+			for _, c := range t.chain() {
+				if parent := b.setByID(c.ID); parent != nil && !b.chain[c.ID] && !slices.Contains(spares, parent) {
+					spares = append(spares, parent)
+				}
+			}
+		}
+	}
+	if whole || len(spares) == 0 {
+		return nil
+	}
+	chunks, metadata, err := b.lacks(ctx)
+	if err != nil || chunks+metadata == 0 {
+		return err
+	}
+	for _, t := range spares {
+		b.chain[t.id] = true
+	}
+	return b.indexSets(ctx, spares)
+}
+
+// chain are the sets that a set builds on, as far as its head is known.
+func (s *openSet) chain() []ChainSet {
+	if s.head == nil {
+		return nil
+	}
+	return s.head.Chain
 }
 
 // absent are the sets that s builds on and of which no volume is here.

@@ -115,7 +115,8 @@
 // healed takes as much room again at most, if bytes were lost or inserted. Parity volumes heal nothing in passing.
 //
 // A file may hold several volumes; a device may hold what was there before behind the last one. The same volume twice is told once and passed over. A
-// volume of another store is refused; one of a set that is not needed is refused if it was named, and passed over in a directory.
+// volume of another store is refused; one of a set that is not needed is refused if it was named, and passed over in a directory. A snapshot is read
+// from the newest set that holds it; if something of that is lacking, as of one that was never finished, from all others that hold it as well.
 //
 // # Checking and repair
 //

@@ -138,5 +138,14 @@ func (b *Bare) wantsAll() bool {
 // parity reports whether the set has parity volumes.
 func (s *openSet) parity() bool { return s.head != nil && s.head.Parity > 0 }
 
-// stranger reports whether a volume is of a set that the snapshot does not need.
-func (b *Bare) stranger(v *Volume) bool { return b.chain != nil && v.set != nil && !b.chain[v.set.id] }
+// stranger reports whether a volume is of a set that the snapshot does not need: neither is it read from that, nor does it hold it as well.
+func (b *Bare) stranger(v *Volume) bool {
+	return b.chain != nil && v.set != nil && !b.chain[v.set.id] && !b.spare(v.set)
+}
+
+// spare reports whether a set holds the snapshot, or one that does builds on it.
+func (b *Bare) spare(s *openSet) bool {
+	return slices.ContainsFunc(b.sets, func(t *openSet) bool {
+		return t.holds(b.target.ID) && (t == s || slices.ContainsFunc(t.chain(), func(c ChainSet) bool { return c.ID == s.id }))
+	})
+}

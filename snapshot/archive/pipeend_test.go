@@ -145,3 +145,16 @@ func TestCancelledWhileCounting(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestNothingInPipe: what holds no volume is said to hold none.
+func TestNothingInPipe(t *testing.T) {
+	w := newWorld(t)
+	for _, data := range [][]byte{nil, noise(1, 100_000)} {
+		for _, keep := range []bool{false, true} {
+			_, err := w.openPipe("data", bytes.NewReader(data), func(o *OpenOptions) { o.KeepAll, o.Scratch = keep, t.TempDir() })
+			if !errors.Is(err, ErrNoVolume) {
+				t.Errorf("%d bytes, kept %v: %v", len(data), keep, err)
+			}
+		}
+	}
+}

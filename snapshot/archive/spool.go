@@ -50,7 +50,7 @@ func (b *Bare) readPipes(ctx context.Context) error {
 	if err := p.plan(ctx); err != nil {
 		return err
 	}
-	if !b.hasPipes() || b.o.Resolve == nil {
+	if !b.hasPipes() || b.o.Resolve == nil || len(b.sets) == 0 {
 		return nil
 	}
 	return p.knowAll(ctx)
@@ -246,9 +246,6 @@ func (p *pipeReader) begin(ctx context.Context, it volume.StreamItem) error {
 	if v.set == nil || v.Parity() {
 		return nil
 	}
-	if p.b.stranger(v) && p.b.target.Exact {
-		return p.unneeded(v)
-	}
 	p.b.number(v)
 	p.volume = v
 	return nil
@@ -386,9 +383,16 @@ func (p *pipeReader) knowAll(ctx context.Context) error {
 	return nil
 }
 
-// neededChunks calls visit for every chunk below the wanted path, perhaps more than once. What is damaged is passed over: restoring will tell.
-func (b *Bare) neededChunks(ctx context.Context, visit func(store.ID)) error {
+// neededChunks calls visit for every chunk below the wanted path, perhaps more than once. What is damaged is passed over and counted: restoring
+// will tell.
+func (b *Bare) neededChunks(ctx context.Context, visit func(store.ID)) (damaged int, err error) {
 	w := needWalk{b: b, seen: map[uint64]struct{}{}, visit: visit}
+	err = w.target(ctx)
+	return w.damaged, err
+}
+
+func (w *needWalk) target(ctx context.Context) error {
+	b, visit := w.b, w.visit
 	if b.target.Path == "/" {
 		return w.blob(ctx, store.KindManifest, b.target.ID)
 	}
@@ -425,6 +429,8 @@ type needWalk struct {
 	b     *Bare
 	seen  map[uint64]struct{} // nodes
 	visit func(store.ID)
+
+	damaged int
 }
 
 func (w *needWalk) blob(ctx context.Context, kind store.Kind, id store.ID) error {
@@ -464,6 +470,7 @@ func (w *needWalk) passOver(ctx context.Context, err error) error {
 		return ctx.Err()
 	}
 	if errors.As(err, &corrupt) || errors.As(err, &missing) || errors.Is(err, snapshot.ErrMalformed) {
+		w.damaged++
 		return nil
 	}
 	return err
