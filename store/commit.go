@@ -173,12 +173,8 @@ func (e *engine) saveFold() error {
 	return err
 }
 
-// foldTxnLimit is how many records go into one transaction, and foldTxnBytes how many bytes: the least that fits is 15 % of the
-// smallest memory table.
-const (
-	foldTxnLimit = 500
-	foldTxnBytes = 64 << 10
-)
+// foldTxnLimit is how many records go into one transaction.
+const foldTxnLimit = 500
 
 // writeFold writes changed records, and what more adds, in one transaction; very many (a rebuild), or very large ones, go before it.
 func writeFold(x *index, dirty map[string][]byte, more func(set func(key, value []byte) error) error) error {
@@ -186,7 +182,7 @@ func writeFold(x *index, dirty map[string][]byte, more func(set func(key, value 
 	for _, value := range dirty {
 		bytes += len(value)
 	}
-	if len(dirty) > foldTxnLimit || bytes > foldTxnBytes {
+	if len(dirty) > foldTxnLimit || bytes > int(x.db.MaxBatchSize()/2) {
 		b := x.newBatch()
 		defer b.cancel()
 		rest := map[string][]byte{string(chainKey): dirty[string(chainKey)]}

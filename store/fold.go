@@ -351,9 +351,9 @@ func (f *fold) parseChain(data []byte) error {
 		case tagChainHold:
 			f.hold = fromNanos(r.Int())
 		case tagChainNextSlot:
-			f.nextSlot = r.Uint32()
+			f.nextSlot = max(f.nextSlot, r.Uint32())
 		case tagChainNextDataset:
-			f.nextDataset = r.Uint32()
+			f.nextDataset = max(f.nextDataset, r.Uint32())
 		case tagChainClock:
 			f.clock = fromNanos(r.Int())
 		case tagChainBase:
@@ -381,12 +381,15 @@ func (f *fold) load(key, value []byte) error {
 		}
 		slot := binary.BigEndian.Uint32(key[1:])
 		f.snapshots[slot], f.slots[s.snapshot] = s, slot
+		f.nextSlot = max(f.nextSlot, slot+1) // the chain's record may be from before it: see writeFold
 	case len(key) == 5 && key[0] == keyDataset:
 		b, err := parseBody(FactDataset, value)
 		if err != nil {
 			return err
 		}
-		f.datasets[binary.BigEndian.Uint32(key[1:])] = b.(*datasetFact)
+		n := binary.BigEndian.Uint32(key[1:])
+		f.datasets[n] = b.(*datasetFact)
+		f.nextDataset = max(f.nextDataset, n+1)
 	case len(key) > 1 && key[0] == keyRecord:
 		return f.loadRecord(key, value)
 	case bytes.Equal(key, chainKey):

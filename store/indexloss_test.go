@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -120,4 +121,28 @@ func TestFullMemoryTablesAreSynced(t *testing.T) {
 		_ = os.Remove(filepath.Join(dir, fmt.Sprintf("%06d.sst", i)))
 	}
 	must(t, x.close())
+}
+
+// TestFoldHalfWritten: of a fold that is too large for one transaction the records are there and not yet how far it goes. The facts are
+// folded once more, and no snapshot gets the number of another.
+func TestFoldHalfWritten(t *testing.T) {
+	dir := newStore(t)
+	st := openTrees(t, dir)
+	h := newHistory(map[ID]tree{})
+	must(t, doBackup(manyFiles(1, 2, 20_000))(t, st, h))
+	e := engineOf(st)
+	keys := [][]byte{chainKey, volumeKey(e.journal.id)}
+	values := [][]byte{must1(e.idx.get(keys[0])), must1(e.idx.get(keys[1]))}
+	must(t, doBackup(manyFiles(2, 2, 20_000))(t, st, h))
+	must(t, e.idx.write(func(set func(key, value []byte) error, _ func([]byte) error) error {
+		return errors.Join(set(keys[0], values[0]), set(keys[1], values[1]))
+	}))
+	crash(t, st)
+	st = openTrees(t, dir)
+	must(t, doBackup(manyFiles(3, 2, 20_000))(t, st, h))
+	checkHistory(t, st, h, "gone on with")
+	closeStore(t, st)
+	st = openTrees(t, dir)
+	defer closeStore(t, st)
+	checkHistory(t, st, h, "opened again")
 }
