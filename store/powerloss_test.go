@@ -207,9 +207,12 @@ func afterLoss(t testing.TB, dir string, h *history, then []deed, when string) {
 // losePower does steps until the power goes, at every k-th operation. With more to do next, the holder is killed there instead, another one
 // does that, and then the power goes.
 func losePower(t *testing.T, from string, h0 *history, limit int64, steps, then []deed, next ...deed) {
-	every := 7
-	if os.Getenv("SNAPFS_TEST_LONG") != "" {
+	every := 13
+	switch {
+	case os.Getenv("SNAPFS_TEST_LONG") != "":
 		every = 1
+	case testing.Short():
+		every = 37
 	}
 	for k := 0; ; k += every {
 		h := h0.clone()
@@ -265,7 +268,7 @@ func removeLeft(t testing.TB, dir string) {
 	must(t, os.RemoveAll(dir))
 }
 
-// TestPowerLoss lets the power go at the operations of backups, prune, upkeep and compaction.
+// TestPowerLoss lets the power go at every 13th operation of all that is done to a store (at each with SNAPFS_TEST_LONG).
 func TestPowerLoss(t *testing.T) {
 	a, b, c := manyFiles(1, 6, 40_000), manyFiles(2, 6, 40_000), manyFiles(3, 6, 40_000)
 	again := []deed{doBackup(tree{"again", a.files}), doUpkeep, doBackup(manyFiles(9, 3, 30_000)), doPrune}
