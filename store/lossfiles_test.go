@@ -33,7 +33,6 @@ type lossFiles struct {
 	names   map[string]*lossFile // and as they are now
 	cut     []byte               // what a file held that has been cut short since it was synced, and which
 	cutFile *lossFile
-	indexes int // copies made
 }
 
 // lossFile is a file of which more may be written than is on stable storage.
