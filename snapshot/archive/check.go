@@ -37,6 +37,8 @@ type Finding struct {
 	What   string   // whole sentence fragment, for people
 	Heals  bool     // parity of the volume restores it
 	Hits   []Hit    // what needs what was found, with a key
+
+	unlisted int // so many more that are like this one
 }
 
 // Hit is a path that needs something damaged or missing.
@@ -286,7 +288,24 @@ func (c *checker) found(f Finding) {
 			f.Set = v.Label.Set.Name
 		}
 	}
-	c.findings = append(c.findings, f)
+	c.list(f)
+}
+
+// findingsMost is how many findings are listed one by one. A volume may be made of nothing else.
+const findingsMost = 20_000
+
+// list appends a finding; behind the most there is one for each volume, which counts.
+func (c *checker) list(f Finding) {
+	n := len(c.findings)
+	if n < findingsMost {
+		c.findings = append(c.findings, f)
+		return
+	}
+	if last := &c.findings[n-1]; last.unlisted > 0 && last.Volume == f.Volume {
+		last.unlisted++
+		return
+	}
+	c.findings = append(c.findings, Finding{Volume: f.Volume, ID: f.ID, Set: f.Set, Offset: -1, unlisted: 1})
 }
 
 // begin begins a volume.
@@ -392,6 +411,10 @@ func (c *checker) finish(ctx context.Context) (*CheckResult, error) {
 	}
 	for _, f := range c.findings {
 		c.result.Findings++
+		if f.unlisted > 0 {
+			f.What = fmt.Sprintf("%d more findings in it are not listed", f.unlisted)
+			c.result.Findings += int64(f.unlisted) - 1
+		}
 		if c.o.Found != nil {
 			c.o.Found(f)
 		}
