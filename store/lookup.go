@@ -251,7 +251,13 @@ func (e *engine) rescue() error {
 		v.indexed, v.blobs, v.raw = 0, 0, 0
 		if err := e.indexVolume(e.idx, v, &found{}); err != nil {
 			e.log.Warn("volume cannot be read", "volume", v.id, "err", err)
+			continue
 		}
+		e.mu.Lock()
+		if state := e.volumes.byID[v.id]; state != nil && state.blobs < v.blobs {
+			state.blobs, state.raw = v.blobs, v.raw // else those that came back are beyond what anybody looks at
+		}
+		e.mu.Unlock()
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -67,3 +67,40 @@ func storedTwice(t *testing.T, dir string, id ID) volume.ID {
 	must(t, err)
 	return places[0].Volume
 }
+
+// TestUpkeepKeepsWhatCameBack: a volume that a crash left has a damaged frame, which is whole again when all volumes are read again, so that there are
+// more blobs in it than before. All of them are copied.
+func TestUpkeepKeepsWhatCameBack(t *testing.T) {
+	dir := newStore(t)
+	st := openTrees(t, dir)
+	e := engineOf(st)
+	s := e.newSession("backup")
+	var ids []ID
+	data := blobs(1, 150_000, 150_000, 150_000)
+	for _, d := range data {
+		ids = append(ids, putChunk(t, s, d))
+	}
+	id, at := e.current[volume.Data].id, e.pending[ids[0]].place.offset+200
+	must(t, e.syncVolumes())
+	crash(t, st)
+	flipByte(t, volumePath(dir, id), at)
+	st = openTrees(t, dir)
+	defer closeStore(t, st)
+	e = engineOf(st)
+	flipByte(t, volumePath(dir, id), at)
+	must(t, e.reindex())
+	s = e.newSession("next backup")
+	have, err := s.Have(t.Context(), ids)
+	if err != nil || !have[0] || !have[1] || !have[2] {
+		t.Fatalf("have %v: %v", have, err)
+	}
+	r, err := st.Upkeep(t.Context())
+	must(t, err)
+	if len(r.Rewritten) == 0 {
+		t.Fatal("nothing was copied")
+	}
+	for i, id := range ids {
+		commitChunk(t, e.newSession("backup"), string('a'+rune(i)), id)
+		checkChunk(t, st, id, data[i])
+	}
+}
