@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"snapfs/store/volume"
 )
@@ -101,6 +102,7 @@ func TestFactsBeforeFailedParity(t *testing.T) {
 	must(t, err)
 	files := &noParity{Files: own}
 	st := openTrees(t, dir, func(o *Options) { o.Files = files })
+	engineOf(st).protectAfter = time.Hour
 	h := newHistory(map[ID]tree{})
 	must(t, doBackup(manyFiles(1, 2, 20_000))(t, st, h))
 	files.fails.Store(true)
