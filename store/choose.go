@@ -81,7 +81,7 @@ func choose(list []*candidate, bytes, limit int64, o PruneOptions) *plan {
 		budget -= c.size
 		return true
 	})
-	p.rewrite = append(p.rewrite, merges(rest, limit, budget)...)
+	p.rewrite = append(p.rewrite, merges(rest, p.rewrite, limit, budget)...)
 	return p
 }
 
@@ -89,8 +89,8 @@ func choose(list []*candidate, bytes, limit int64, o PruneOptions) *plan {
 const negligible = 200
 
 // merges picks small volumes of which there are many of one kind and tier, of at most so many bytes together. What a tier is
-// merged into counts in the tier that it then belongs to.
-func merges(list []*candidate, limit, budget int64) (chosen []*candidate) {
+// merged into counts in the tier that it then belongs to, and so does what is rewritten anyway.
+func merges(list, rewritten []*candidate, limit, budget int64) (chosen []*candidate) {
 	for _, kind := range []volume.Kind{volume.Data, volume.Metadata} {
 		var tiers [64][]*candidate
 		for _, c := range list {
@@ -98,7 +98,8 @@ func merges(list []*candidate, limit, budget int64) (chosen []*candidate) {
 				tiers[t] = append(tiers[t], c)
 			}
 		}
-		var merged []*candidate
+		merged := slices.DeleteFunc(slices.Clone(rewritten), func(c *candidate) bool { return c.kind != kind })
+		anyway := len(merged)
 		for t, here := range tiers {
 			n := len(here)
 			if len(merged) > 0 && tier(sumLive(merged), limit) == t {
@@ -108,7 +109,7 @@ func merges(list []*candidate, limit, budget int64) (chosen []*candidate) {
 				merged = append(merged, here...)
 			}
 		}
-		for _, c := range merged {
+		for _, c := range merged[anyway:] {
 			if c.size <= budget {
 				budget -= c.size
 				chosen = append(chosen, c)
