@@ -136,9 +136,14 @@ type byteSource interface {
 // readerSource is any stream.
 type readerSource struct{ r io.Reader }
 
-func (s readerSource) fill(p []byte) (int, error) {
-	n, err := io.ReadFull(s.r, p)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+// fill does not use io.ReadFull: that cannot tell the end from a source that says io.ErrUnexpectedEOF because it broke off.
+func (s readerSource) fill(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = s.r.Read(p[n:])
+		n += m
+	}
+	if err == io.EOF {
 		err = nil
 	}
 	return n, err
