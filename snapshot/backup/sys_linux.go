@@ -79,6 +79,7 @@ func getdents(fd int, buf []byte) (int, error) {
 }
 
 // eachDirent calls fn for the names in a buffer filled by getdents, but not "." and "..". The name is fn's only during the call.
+// An inode number of 0 says nothing: some FUSE file systems give it for every name.
 func eachDirent(buf []byte, fn func(name []byte)) {
 	for len(buf) >= 19 {
 		n := int(binary.NativeEndian.Uint16(buf[16:]))
@@ -89,7 +90,7 @@ func eachDirent(buf []byte, fn func(name []byte)) {
 		if end := bytes.IndexByte(name, 0); end >= 0 {
 			name = name[:end]
 		}
-		if ino := binary.NativeEndian.Uint64(buf); ino != 0 && len(name) > 0 && string(name) != "." && string(name) != ".." {
+		if len(name) > 0 && string(name) != "." && string(name) != ".." {
 			fn(name)
 		}
 		buf = buf[n:]
