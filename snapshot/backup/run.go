@@ -227,6 +227,11 @@ func (r *run) walk(ctx context.Context) error {
 func (r *run) scan(ctx context.Context) error {
 	defer close(r.work)
 	g, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() { // one has failed: the others may be waiting for it
+		r.sched.end()
+		r.large.end()
+	})
+	defer stop()
 	for i := range walkers {
 		g.Go(newWalker(ctx, r, i).loop)
 	}
