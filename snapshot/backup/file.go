@@ -194,6 +194,9 @@ func (r *run) readOnce(ctx context.Context, j *fileJob, b *buffers, read content
 	defer j.close()
 	now := r.now()
 	e := j.entry
+	if e.Size > 0 && !e.Fresh && !startWriteback(fd) {
+		e.Fresh = true
+	}
 	got, err = read(fd, j, e.Size)
 	r.count.bytesRead.Add(got.read)
 	if err != nil {

@@ -146,13 +146,27 @@ type cacheStat struct{ cached, dirty, writeback, evicted, recentlyEvicted uint64
 
 const sysCachestat = 451
 
+// startWriteback has the kernel write what is dirty of an open file, and reports whether nothing is dirty then. Who changes a page
+// through a mapping moves the file's times only when the page was clean: with a dirty one, all further changes would leave them as they
+// are.
+func startWriteback(fd int) bool {
+	_ = unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE) // where it is not possible, there are no dirty pages either
+	st, ok := cacheStatOf(fd)
+	return !ok || st.dirty == 0
+}
+
 // cachedPages is how many pages of an open file are in the page cache; -1 if the kernel cannot tell.
 func cachedPages(fd int) int64 {
-	var r cacheRange
-	var st cacheStat
-	_, _, errno := unix.Syscall6(sysCachestat, uintptr(fd), uintptr(unsafe.Pointer(&r)), uintptr(unsafe.Pointer(&st)), 0, 0, 0)
-	if errno != 0 {
+	st, ok := cacheStatOf(fd)
+	if !ok {
 		return -1
 	}
 	return int64(st.cached)
+}
+
+// cacheStatOf asks for all pages of an open file.
+func cacheStatOf(fd int) (st cacheStat, ok bool) {
+	var r cacheRange
+	_, _, errno := unix.Syscall6(sysCachestat, uintptr(fd), uintptr(unsafe.Pointer(&r)), uintptr(unsafe.Pointer(&st)), 0, 0, 0)
+	return st, errno == 0
 }
