@@ -22,7 +22,7 @@ func (w *walker) directory(c *candidate, avoid *selection, excluded bool) error 
 	} else {
 		t.dir.name = string(c.text())
 	}
-	t.dir.follow = c.sel != nil
+	t.dir.follow = c.sel.follows()
 	if t.extra.Entry != nil && t.extra.Type != snapshot.TypeDir {
 		t.extra = snapshot.Found{}
 	}

@@ -107,7 +107,7 @@ func (r *run) open(j *fileJob, b *buffers) (int, error) {
 	}
 	defer r.fds.release(j.t.dir)
 	flags := openRead
-	if j.sel != nil && j.sel.named {
+	if j.sel.follows() {
 		flags &^= unix.O_NOFOLLOW
 	}
 	b.name = appendName(b.name, j.entry.Name)

@@ -18,7 +18,8 @@ import (
 type selection struct {
 	children map[string]*selection
 	whole    bool // everything from here on is wanted
-	named    bool // a PATH: never excluded, entered whatever file system it is
+	named    bool // a PATH, or listed: never excluded, entered whatever file system it is
+	path     bool // a PATH: it may be a symlink
 	source   *source
 }
 
@@ -34,6 +35,10 @@ func (s *selection) child(name string) *selection {
 	}
 	return s.children[name]
 }
+
+// follows reports whether the name may be a symlink to what is meant: a PATH, or a part of what was asked for. What is listed as
+// a symlink is saved as one.
+func (s *selection) follows() bool { return s != nil && (s.path || s.children != nil) }
 
 // make returns the node for a path below s, made if missing.
 func (s *selection) make(path string) *selection {
@@ -105,7 +110,7 @@ func newPlan(o *Options) (*plan, error) {
 		}
 		isDir = st.Mode&unix.S_IFMT == unix.S_IFDIR
 		at := p.sel.make(path)
-		at.named, at.whole = true, true
+		at.named, at.whole, at.path = true, true, true
 	}
 	p.paths = outermost(given)
 	for _, path := range p.paths {

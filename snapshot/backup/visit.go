@@ -51,8 +51,8 @@ func (w *walker) visit(t *dirTask, i, fd int, name cname) error {
 // look is visit for a prepared candidate.
 func (w *walker) look(c *candidate) error {
 	flags := unix.AT_SYMLINK_NOFOLLOW
-	if c.sel != nil && (c.sel.named || c.sel.children != nil) {
-		flags &^= unix.AT_SYMLINK_NOFOLLOW // a part of a PATH may be a symlink
+	if c.sel.follows() {
+		flags &^= unix.AT_SYMLINK_NOFOLLOW
 	}
 	avoid := c.t.avoid.child(unsafe.String(unsafe.SliceData(c.name), len(c.name)-1))
 	if avoid != nil && avoid.whole {
