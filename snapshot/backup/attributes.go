@@ -55,7 +55,8 @@ func (r *run) describe(e *snapshot.Entry, st *unix.Statx_t, fs *fileSystem, now 
 	case snapshot.TypeFile, snapshot.TypeSymlink:
 		e.Size = int64(st.Size)
 	}
-	e.Fresh = fresh(st, fs.tick, now)
+	// What a pseudo file system shows changes without its times.
+	e.Fresh = fresh(st, fs.tick, now) || fs.pseudo && e.Type == snapshot.TypeFile
 	if r.mending != nil && e.Fresh && !fresh(st, fs.tick, r.mending.end) {
 		r.mending.doubt.Store(true)
 	}

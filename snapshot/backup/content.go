@@ -52,7 +52,7 @@ func nextSegment(fd int, at, size int64) segment {
 // content reads a file that is not large, in one go if it is small.
 func (w *worker) content(fd int, j *fileJob, size int64) (stored, error) {
 	if size == 0 && j.fs.pseudo {
-		size = math.MaxInt64 // it says nothing about its size
+		return w.cutContent(fd, j, math.MaxInt64) // it says nothing about its size
 	}
 	if size > w.small || j.holes {
 		return w.cutContent(fd, j, size)
@@ -62,6 +62,9 @@ func (w *worker) content(fd int, j *fileJob, size int64) (stored, error) {
 	n, err := readSome(fd, buf)
 	if err != nil {
 		return stored{}, &sourceError{err}
+	}
+	if size == 0 && n > 0 && statxFD(fd, &w.st) == nil && w.st.Size == 0 { // nor does this one, of a FUSE file system perhaps
+		return w.cutContent(fd, j, math.MaxInt64)
 	}
 	n = min(n, int(size)) // it grows: that is noticed by its times
 	s := stored{length: int64(n), read: int64(n)}

@@ -218,7 +218,7 @@ func (r *run) readOnce(ctx context.Context, j *fileJob, b *buffers, read content
 		return got, false, &sourceError{errOther}
 	}
 	stable = e.Inode == b.st.Ino && e.Size == int64(b.st.Size) && e.Mtime == timeOf(b.st.Mtime) && e.Ctime == timeOf(b.st.Ctime) &&
-		(got.length == e.Size || j.fs.pseudo)
+		(got.length == e.Size || e.Size == 0 || j.fs.pseudo)
 	if !stable {
 		r.describe(e, &b.st, j.fs, now)
 		j.holes = hasHoles(&b.st)
