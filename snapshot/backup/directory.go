@@ -120,7 +120,7 @@ func (w *walker) open(t *dirTask) (done bool, err error) {
 	}
 	if vanished(err) || err == unix.ELOOP {
 		w.r.fds.drop(t.dir)
-		return true, w.again(t.parent, candidate{slot: t.slot, base: t.base, more: t.extra, sel: t.sel, tried: t.tried}, t.dir.name)
+		return true, w.again(t.parent, t.candidate(err), t.dir.name)
 	}
 	w.r.report("open", t.path(), err)
 	t.differs = true
@@ -188,6 +188,11 @@ func (w *walker) ownAttributes(t *dirTask, fd int) error {
 	return w.r.giveXattrs(w.ctx, t.attributes, set)
 }
 
+// candidate is what led to the directory, to look at its name again.
+func (t *dirTask) candidate(why error) candidate {
+	return candidate{slot: t.slot, base: t.base, more: t.extra, sel: t.sel, tried: t.tried, why: why}
+}
+
 // again looks at a name once more: it is no longer what it was when its directory was scanned.
 func (w *walker) again(parent *dirTask, c candidate, name string) error {
 	c.t = parent
@@ -197,13 +202,13 @@ func (w *walker) again(parent *dirTask, c candidate, name string) error {
 		defer w.r.fds.release(parent.dir)
 		c.fd, c.name, c.st = fd, appendName(nil, name), &unix.Statx_t{}
 		w.path, w.now = w.path[:0], w.r.now()
-		if c.tried++; c.tried <= maxTries {
-			if err := w.look(&c); err != nil {
-				return err
-			}
+		if c.tried++; c.tried > maxTries && statxAt(fd, c.name, unix.AT_SYMLINK_NOFOLLOW, c.st) == nil {
+			w.r.report("open", c.path(), c.why) // it is there, and has not let itself be read
+		} else if err := w.look(&c); err != nil {
+			return err
 		}
 		w.flush()
-	} else if !vanished(err) {
+	} else if !w.r.unreached(parent, err) {
 		w.r.report("open", parent.path(), err)
 	}
 	w.r.done(parent)

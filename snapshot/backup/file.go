@@ -252,9 +252,9 @@ func (r *run) failed(j *fileJob, err error) {
 	}
 	switch {
 	case j.link != nil:
-		r.unlinked(j.link, again)
+		r.unlinked(j.link, again, err)
 	case again:
-		c := candidate{slot: j.slot, base: j.base, more: j.more, sel: j.sel, tried: j.tried}
+		c := candidate{slot: j.slot, base: j.base, more: j.more, sel: j.sel, tried: j.tried, why: err}
 		r.sched.push(j.t.owner, &retry{parent: j.t, name: j.entry.Name, c: c})
 	default:
 		r.complete(j.t, j.slot, slot{})

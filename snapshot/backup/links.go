@@ -124,7 +124,7 @@ func (w *walker) record(c *candidate, n *linkName) error {
 	}
 	if err := w.special(c, e); err != nil {
 		w.unseen(c, err)
-		w.r.unlinked(n, false)
+		w.r.unlinked(n, false, err)
 		return nil
 	}
 	return w.r.finishLinked(&job)
@@ -172,20 +172,23 @@ func (r *run) finishLinked(job *fileJob) error {
 
 // unlinked leaves out the first name of a file that could not be read, after that was reported, or has it looked at
 // again. The others are tried each by itself: they may be readable where the first one has gone.
-func (r *run) unlinked(n *linkName, again bool) {
+func (r *run) unlinked(n *linkName, again bool, why error) {
 	l := r.links
 	l.mu.Lock()
 	waiting := l.underway[n.key]
 	delete(l.underway, n.key)
 	l.w.Drop(n.key.fs, n.key.inode)
 	l.mu.Unlock()
+	for i := range waiting {
+		waiting[i].tried-- // these have not been tried yet
+	}
 	if again {
 		waiting = append(waiting, *n)
 	} else {
 		r.complete(n.t, n.slot, slot{})
 	}
 	for _, n := range waiting {
-		c := candidate{slot: n.slot, base: n.base, more: n.more, sel: n.sel, tried: n.tried}
+		c := candidate{slot: n.slot, base: n.base, more: n.more, sel: n.sel, tried: n.tried, why: why}
 		r.sched.push(n.t.owner, &retry{parent: n.t, name: n.name, c: c})
 	}
 }

@@ -187,10 +187,14 @@ func (r *run) noteXattrs(set []snapshot.Xattr) {
 func (r *run) walk(ctx context.Context) error {
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	if err := r.begin(inner); err != nil {
+	defer r.fds.closeAll()
+	err := r.begin(inner)
+	if r.top != nil {
+		defer r.fds.release(r.top.dir)
+	}
+	if err != nil {
 		return err
 	}
-	defer r.fds.closeAll()
 	g, work := errgroup.WithContext(inner)
 	stop := context.AfterFunc(work, func() {
 		r.sched.end()
@@ -211,7 +215,7 @@ func (r *run) walk(ctx context.Context) error {
 		cancel() // done, or interrupted
 		return nil
 	})
-	err := g.Wait()
+	err = g.Wait()
 	for job := range r.work { // what nobody took any more
 		job.discard()
 	}
@@ -259,8 +263,8 @@ func (r *run) begin(ctx context.Context) error {
 		return &snapshot.PathError{Op: "stat", Path: p.root, Err: err}
 	}
 	t.dir.ino, t.dir.dev = t.st.Ino, devOf(&t.st)
-	r.fds.adopt(t.dir, fd)
-	r.fds.release(t.dir)
+	r.fds.adopt(t.dir, fd) // open to the end of the walk: its path may lead elsewhere by then
+	r.top = t
 	t.fs = r.fs.of(t.dir.dev, func() string { return p.root }, true)
 	t.scope = scope{sel: p.sel, onlySel: !p.sel.whole, source: p.source, top: p.source != nil, contents: true, device: t.dir.dev}
 	t.avoid = r.snapfsMounts(p.root)
@@ -277,7 +281,6 @@ func (r *run) begin(ctx context.Context) error {
 		}
 		t.given = true
 	}
-	r.top = t
 	r.sched.push(0, t)
 	return nil
 }

@@ -29,7 +29,8 @@ type candidate struct {
 	more snapshot.Found // in the interrupted run's partial
 	sel  *selection
 
-	tried int // how often it has been something else than before
+	tried int   // how often it has been something else than before
+	why   error // of the last time
 }
 
 // text is the name without its NUL.
@@ -104,6 +105,7 @@ func (w *walker) unseen(c *candidate, err error) {
 	case c.sel != nil:
 		w.r.missing(c.sel, c.path(), err)
 	}
+	c.t.thinned.Store(true)
 	if c.base.Entry != nil {
 		w.gone = append(w.gone, c.base)
 	}

@@ -38,6 +38,9 @@ type dirTask struct {
 	pending atomic.Int32
 	lists   [2]lister // entries of base and of extra
 
+	displaced atomic.Bool // its name led elsewhere when it was opened again: not all of it could be reached
+	thinned   atomic.Bool // names vanished from it: it may have been removed
+
 	listed  int // entries of base met so far
 	kept    int // of them taken over as they are
 	differs bool
@@ -269,12 +272,53 @@ func (w *walker) forget(t *dirTask) {
 
 // lost ends a directory that cannot be reached any more: it was moved or removed, or an error says why.
 func (w *walker) lost(t *dirTask, err error) {
-	if !vanished(err) {
+	if !w.r.unreached(t, err) {
 		w.r.report("open", t.path(), err)
 	}
 	w.forget(t)
 	w.gone = w.gone[:0]
 	t.differs = true
+}
+
+// unreached notes that a directory could not be reached, and reports whether that is for another one in its place, or none.
+func (r *run) unreached(t *dirTask, err error) bool {
+	if !vanished(err) {
+		return false
+	}
+	t.displaced.Store(true)
+	return true
+}
+
+// replaced reports whether there is a directory again in the place of one that could not be reached to its end, or was removed: that
+// is the one to save. Of one that was moved away what was read is kept.
+func (w *walker) replaced(t *dirTask) bool {
+	if t.parent == nil {
+		if statxFD(t.dir.fd, &w.st) == nil && w.st.Nlink == 0 { // a PATH that is not there is an error
+			w.r.report("read directory", t.path(), unix.ENOENT)
+		}
+		return false
+	}
+	fd, err := w.r.fds.acquire(t.parent.dir)
+	if err != nil {
+		w.r.unreached(t.parent, err)
+		return false
+	}
+	defer w.r.fds.release(t.parent.dir)
+	flags := unix.AT_SYMLINK_NOFOLLOW
+	if t.dir.follow {
+		flags = 0
+	}
+	if statxAt(fd, appendName(nil, t.dir.name), flags, &w.st) != nil || typeOf(w.st.Mode) != snapshot.TypeDir {
+		return false
+	}
+	if !t.displaced.Load() && w.st.Ino == t.dir.ino && devOf(&w.st) == t.dir.dev {
+		return false
+	}
+	if t.tried < maxTries {
+		return true
+	}
+	w.r.report("read directory", t.path(), unix.ESTALE)
+	return false
 }
 
 // feed hands a complete window to the directory's writer; as long as everything is as in the base there is none.
@@ -332,6 +376,9 @@ func (w *walker) replay(t *dirTask, n int) error {
 // finish makes the directory's entry and gives it to the parent, or ends the walk.
 func (w *walker) finish(t *dirTask) error {
 	w.r.fds.drop(t.dir)
+	if (t.displaced.Load() || t.thinned.Load()) && w.replaced(t) {
+		return w.again(t.parent, t.candidate(unix.ESTALE), t.dir.name)
+	}
 	s, err := w.entryOf(t)
 	if err != nil {
 		return err
