@@ -59,6 +59,19 @@ func (w *LinkWriter) Name(fs uint32, inode uint64) (first bool) {
 	return !before
 }
 
+// Has reports whether there is a name of (fs, inode) already.
+func (w *LinkWriter) Has(fs uint32, inode uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	k := linkKey{fs, inode}
+	if n, ok := w.names[k]; ok {
+		return n&^countsAnew > 0
+	}
+	before, err := w.spill.contains(w.counted, k)
+	w.fail(err)
+	return before
+}
+
 // Drop forgets (fs, inode), whose record cannot be given after all: the names counted so far are gone, and a later
 // one is the first again.
 func (w *LinkWriter) Drop(fs uint32, inode uint64) {

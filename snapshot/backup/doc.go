@@ -32,10 +32,15 @@
 // A file that changes while it is read (other times, size or inode afterwards) is read again up to three times, as long
 // as that is less than 4 GiB; then it is saved as it was read, marked fresh, and counted as unstable. One that vanishes
 // is no error; one that becomes something else is looked at again; a directory that was moved away meanwhile
-// counts as vanished, with what was not yet read of it.
+// counts as vanished, with what was not yet read of it, and if there is another in its place, that is scanned. A name that is there
+// each time, and cannot be opened, is an error. A PATH is opened once: a symlink that leads elsewhere by then changes nothing.
+//
+// A change through a shared mapping moves the times only if the page was clean. So what is dirty of a file begins to be written before
+// it is read, and a file that stays dirty is fresh. On tmpfs such changes move no time at all: only --reread sees them.
 //
 // Of a file with several names the content is read once, its record goes to the link tree; names met meanwhile wait for
-// it, so that none is saved without a record. With --ignore-inode or --ignore-ctime an entry taken over keeps the
+// it, so that none is saved without a record. A file made since the run began can have the inode of one that is gone: its birth tells
+// them apart, and its names are saved each by itself. With --ignore-inode or --ignore-ctime an entry taken over keeps the
 // parent's inode and ctime, so that it is the same in the store, and changes that only they would show are not seen.
 //
 // Inode flags are read by FS_IOC_GETFLAGS, not from statx, which knows only some of them; the bits that chattr can set are

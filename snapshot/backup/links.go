@@ -3,6 +3,8 @@ package backup
 import (
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"snapfs/snapshot"
 )
 
@@ -14,6 +16,13 @@ type links struct {
 	mu       sync.Mutex
 	underway map[linkKey][]linkName // names met while the first one's file is read
 	equal    map[linkKey]bool       // read anew and found as in the base: at most maxEqual, for only the counts suffer
+	born     map[linkKey]birth      // of the files made since the run began: few
+}
+
+// birth is when a file was made.
+type birth struct {
+	at    snapshot.Time
+	apart bool // its inode belonged to another file before, whose record has the number
 }
 
 // maxEqual bounds what is kept of files whose times changed alone, as every new link to them does: 10 MB or so.
@@ -40,7 +49,7 @@ type linkName struct {
 }
 
 func newLinks(w *snapshot.LinkWriter) *links {
-	return &links{w: w, underway: map[linkKey][]linkName{}, equal: map[linkKey]bool{}}
+	return &links{w: w, underway: map[linkKey][]linkName{}, equal: map[linkKey]bool{}, born: map[linkKey]birth{}}
 }
 
 // linked takes a name of an inode that has several.
@@ -54,6 +63,9 @@ func (w *walker) linked(c *candidate) error {
 			w.r.countNew(had == nil)
 		}
 		return nil
+	}
+	if w.r.bornMeanwhile(c) && w.r.links.reused(linkKey{c.fs.index, c.st.Ino}, timeOf(c.st.Btime)) {
+		return w.single(c)
 	}
 	n := linkName{
 		t: c.t, slot: c.slot, kind: typeOf(c.st.Mode), key: linkKey{c.fs.index, c.st.Ino},
@@ -76,6 +88,24 @@ func (w *walker) linked(c *candidate) error {
 	}
 	c.t.window[c.slot] = w.r.linkSlot(&n, same)
 	return nil
+}
+
+// bornMeanwhile reports whether a file was made since the run began: only such a one can have the inode of another that the run has met.
+func (r *run) bornMeanwhile(c *candidate) bool {
+	return c.st.Mask&unix.STATX_BTIME != 0 && !before(c.st.Btime, r.job.begun.Add(-c.fs.tick))
+}
+
+// reused reports whether a file that was made since the run began has the inode of one that is gone: it is no further name of that,
+// and each of its names is saved by itself.
+func (l *links) reused(key linkKey, at snapshot.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b, ok := l.born[key]
+	if !ok {
+		b = birth{at: at, apart: l.w.Has(key.fs, key.inode)}
+		l.born[key] = b
+	}
+	return b.apart || b.at != at
 }
 
 // What becomes of a name.
