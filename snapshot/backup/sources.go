@@ -181,8 +181,9 @@ func absolutePaths(paths []string) ([]string, error) {
 			return nil, &snapshot.PathError{Op: "open", Path: `""`, Err: unix.ENOENT}
 		}
 		if slices.Contains(strings.Split(path, "/"), "..") {
-			if real, err := filepath.EvalSymlinks(path); err == nil {
-				path = real
+			var err error
+			if path, err = resolveAbove(path); err != nil {
+				return nil, err
 			}
 		}
 		abs, err := filepath.Abs(path)
@@ -193,6 +194,27 @@ func absolutePaths(paths []string) ([]string, error) {
 	}
 	slices.Sort(out)
 	return slices.Compact(out), nil
+}
+
+// resolveAbove resolves a path with "..". Nothing of it is taken by its text, the working directory's name included: that may
+// lead through a symlink as well, and a ".." after it to another place.
+func resolveAbove(path string) (string, error) {
+	if !filepath.IsAbs(path) {
+		wd, err := os.Getwd()
+		if err != nil {
+			return "", fmt.Errorf("path %s: %w", path, err)
+		}
+		path = joinPath(wd, path)
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err == nil {
+		return real, nil
+	}
+	end := strings.LastIndex(path+"/", "/../") + len("/..") // what comes after it need not be there
+	if real, err = filepath.EvalSymlinks(path[:end]); err != nil {
+		return "", &snapshot.PathError{Op: "open", Path: path, Err: err}
+	}
+	return joinPath(real, path[end:]), nil
 }
 
 // outermost drops paths below others.
