@@ -180,7 +180,7 @@ func (p *program) printRestore(r *restore.Result, o restoreOptions, t *snapshot.
 		p.out.printf("wrote %s, in %s\n", formatSize(r.BytesWritten), formatElapsed(r.Elapsed))
 	}
 	if r.SkippedMetadata > 0 && !p.global.quiet && !p.global.json {
-		p.say("%s, attributes or flags could not be set without being root", count(r.SkippedMetadata, "owner", "owners"))
+		p.say("%s, attributes or flags could not be set: not without being root, or not on that file system", count(r.SkippedMetadata, "owner", "owners"))
 	}
 	return restoreErrors(r, "could not be written")
 }

@@ -156,6 +156,17 @@ func (h handle) removeXattr(name string) error {
 	})
 }
 
+// tooLong reports whether setting an attribute failed because the file system does not hold so much of one file: ext4 takes 4 KiB, and then
+// says that there is no space, although there is.
+func (h handle) tooLong(err error) bool {
+	if err == unix.E2BIG || err == unix.ERANGE {
+		return true
+	}
+	var st unix.Statfs_t
+	const little = 1 << 20 // bytes
+	return err == unix.ENOSPC && unix.Fstatfs(h.fd, &st) == nil && st.Bavail*uint64(st.Bsize) >= little
+}
+
 // xattrNames lists the names of the attributes; none where the file system has no such thing.
 func (h handle) xattrNames() ([]string, error) {
 	data, err := sized(func(buf []byte) (int, error) {

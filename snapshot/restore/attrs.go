@@ -223,6 +223,10 @@ func (s *setter) change(name string, call func() error) error {
 		s.cur.mode = ^uint32(0)
 		err = call()
 	}
+	if err != nil && s.h.tooLong(err) {
+		s.skipped++
+		return nil
+	}
 	return s.skip(err)
 }
 
