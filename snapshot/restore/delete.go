@@ -240,10 +240,29 @@ func (r *run) refill(d *doomed) {
 	}
 }
 
+// lockAgain gives a directory that stays back what openUp took from it.
+func (r *run) lockAgain(f *folder) {
+	if !f.altered {
+		return
+	}
+	fd, err := r.folders.acquire(f)
+	if err == nil {
+		defer r.folders.release(f)
+		err = handle{fd: fd}.asMet(f)
+	}
+	if err != nil {
+		r.fail("set attributes of", r.path(f, ""), err)
+	}
+}
+
 // removeEmptied removes a directory whose inside has been gone through.
 func (r *run) removeEmptied(above, d *doomed) {
+	stays := d.kept || !d.chosen
+	if stays {
+		r.lockAgain(d.folder)
+	}
 	r.folders.close(d.folder)
-	if d.kept || !d.chosen {
+	if stays {
 		above.kept = true
 		return
 	}

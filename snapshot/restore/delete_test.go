@@ -237,3 +237,35 @@ func TestStoreIsLeft(t *testing.T) {
 		}
 	}
 }
+
+// TestDeleteLeavesFlags: a directory that stays, because something in it is kept, stays locked.
+func TestDeleteLeavesFlags(t *testing.T) {
+	needRoot(t)
+	src, dst := t.TempDir(), t.TempDir()
+	write(t, src+"/a", []byte("a"), 0o644)
+	blobs := newBlobs()
+	tree := open(t, blobs, take(t, blobs, src, func(m *snapshot.Manifest) { m.Excludes = []string{"*.tmp"} }))
+	write(t, dst+"/extra/keep.tmp", []byte("k"), 0o644)
+	write(t, dst+"/extra/go", []byte("g"), 0o644)
+	unlockLater(t, dst)
+	h := handle{fd: openForFlags(t, dst+"/extra")}
+	defer h.close()
+	before := h.flags()
+	if err := h.setFlags(before | flagImmutable); err != nil {
+		t.Skip("no inode flags here: ", err)
+	}
+	mustRun(t, blobs, tree, Options{To: dst, Delete: true})
+	if got := paths(t, dst); got != "a extra extra/keep.tmp" {
+		t.Error(got)
+	}
+	if h.flags()&flagImmutable == 0 {
+		t.Error("the directory is not locked any more")
+	}
+	_ = h.setFlags(before)
+}
+
+func openForFlags(t *testing.T, path string) int {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	ok(t, err)
+	return fd
+}
