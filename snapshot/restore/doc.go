@@ -34,7 +34,8 @@
 //
 // Nothing that exists is opened for writing. A file is written under a temporary name (".snapfs-PID-START-RANDOM") in its directory
 // and renamed, so it either has its old or its new content, and a symlink or hard link planted under its name is
-// replaced, not followed. A file with several names is never changed in place, its attributes neither, unless nothing has to
+// replaced, not followed. What is taken over from an old file that was written to meanwhile is read back. A file with several names is never
+// changed in place, its attributes neither, unless nothing has to
 // be changed. What is made without a descriptor (devices, fifos, symlinks) is pinned by O_PATH, and checked to be
 // still the thing that was made, before its attributes are set. Only Patch writes into existing files: regular, one link,
 // opened with O_NOFOLLOW, checked again after opening; interrupted, a patched file is partly new.
@@ -58,8 +59,8 @@
 // In this order: content, owner, xattrs that must go, user xattrs, mode (chown clears set-id bits), ACLs and capabilities (chown
 // clears those too), mtime, inode flags; immutable and append-only after the rename, on files with several names after
 // the whole run. A directory's attributes follow everything below it. Owners are numbers; names are not mapped. Access times are
-// left to the kernel, birth times cannot be set. What may not be set, or what the file system does not have, is counted, not an
-// error; but set-id bits are never given to a file whose owner or group could not be set.
+// left to the kernel, birth times cannot be set. What may not be set, or what the file system does not have or has no room for in one
+// file, is counted, not an error; but set-id bits are never given to a file whose owner or group could not be set.
 //
 // # What survives
 //

@@ -107,7 +107,7 @@ func (r *run) create(dir int, e *snapshot.Entry, bare bool) (temp string, fd int
 	}
 	for range 100 {
 		temp = r.owner.temp()
-		fd, err = openat(dir, temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, mode)
+		fd, err = openat(dir, temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, mode)
 		if err != unix.EEXIST {
 			break
 		}
@@ -276,12 +276,8 @@ func (w *filler) put(off int64, it snapshot.Item) error {
 	buf := w.run.buffer()
 	defer w.run.recycle(buf)
 	if o := w.old; o != nil && off+it.Length <= o.st.Size {
-		if off+it.Length <= o.equal {
-			return w.take(off, it.Length, nil, buf)
-		}
-		same, err := w.run.sameChunk(o.fd, off, it, buf)
-		if err == nil && same {
-			return w.take(off, it.Length, sizedTo(buf, it.Length), buf)
+		if taken, err := w.take(off, it, buf); taken || err != nil {
+			return err
 		}
 	}
 	if w.lacks != nil {
@@ -300,11 +296,28 @@ func (w *filler) put(off int64, it snapshot.Item) error {
 	return nil
 }
 
-// take copies an equal stretch of the old file: by reference where the file system can; data is its content if it was read.
-func (w *filler) take(off, n int64, data []byte, buf *[]byte) error {
-	if w.patch {
-		return nil
+// take takes an item over from the old file, if that has it. When it has been copied it is read back if the old file was changed since it was
+// opened: another program may have written to it after it was compared.
+func (w *filler) take(off int64, it snapshot.Item, buf *[]byte) (bool, error) {
+	if off+it.Length > w.old.equal {
+		if same, err := w.run.sameChunk(w.old.fd, off, it, buf); err != nil || !same {
+			return false, nil
+		}
 	}
+	if w.patch {
+		return true, nil
+	}
+	if copied, err := w.copyOld(off, it.Length, buf); err != nil || !copied {
+		return false, err
+	}
+	if !w.old.changed() {
+		return true, nil
+	}
+	return w.run.sameChunk(w.fd, off, it, buf)
+}
+
+// copyOld copies a stretch of the old file, by reference where the file system can; false if the old file has become shorter.
+func (w *filler) copyOld(off, n int64, buf *[]byte) (bool, error) {
 	from, to, left := off, off, n
 	for left > 0 {
 		got, err := unix.CopyFileRange(w.old.fd, &from, w.fd, &to, int(left), 0)
@@ -318,15 +331,13 @@ func (w *filler) take(off, n int64, data []byte, buf *[]byte) error {
 	}
 	w.run.count.bytesWritten.Add(n - left)
 	if left == 0 {
-		return nil
+		return true, nil
 	}
-	if data == nil {
-		data = sizedTo(buf, n)
-		if got, err := preadFull(w.old.fd, data, off); err != nil || got < len(data) {
-			return fmt.Errorf("the old file changed while it was read: %w", ErrMoved)
-		}
+	data := sizedTo(buf, left)
+	if got, err := preadFull(w.old.fd, data, from); err != nil || got < len(data) {
+		return false, nil
 	}
-	return w.run.write(w.fd, data[n-left:], to)
+	return true, w.run.write(w.fd, data, to)
 }
 
 // hole leaves or makes a hole.

@@ -25,6 +25,12 @@ func (o *old) close() {
 // readable reports a regular file that is open for reading.
 func (o *old) readable() bool { return o != nil && o.fd >= 0 && !o.ref }
 
+// changed reports whether the file was written to since it was opened.
+func (o *old) changed() bool {
+	st, err := fstat(o.fd)
+	return err != nil || st.Ctim != o.st.Ctim || st.Size != o.st.Size
+}
+
 // openOld opens what has the name; nil if it is gone.
 func (r *run) openOld(dir int, j *job) (*old, error) {
 	name := j.entry.Name
@@ -104,12 +110,26 @@ func (r *run) keepOld(j *job, o *old) (Action, error) {
 		return "", err
 	case out.changed && shared && !r.DryRun:
 		return "", nil // nobody knows that all its names are to change
+	case shared && !r.claimInode(&o.st, j.rank()):
+		return "", nil // it is kept as another linked file of the snapshot already
 	case out.changed:
 		r.count.skipped.Add(out.skipped)
 		return ActionAttributes, nil
 	}
 	r.count.skipped.Add(out.skipped)
 	return ActionEqual, nil
+}
+
+// claimInode notes which linked file of the snapshot an inode with several names is kept as, and is false if that is another one.
+func (r *run) claimInode(st *unix.Stat_t, rank uint32) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := inode{uint64(st.Dev), st.Ino}
+	if first, ok := r.kept[at]; ok {
+		return first == rank
+	}
+	r.kept[at] = rank
+	return true
 }
 
 // sameContent compares all that makes an entry but its attributes; quick trusts size and mtime.

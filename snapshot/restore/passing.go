@@ -112,7 +112,7 @@ type flusher struct {
 func (f *flusher) look() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if n := f.run.count.bytesWritten.Load(); n-f.done > flushEvery {
+	if n := f.run.count.bytesWritten.Load(); n-f.done > f.run.flushEvery {
 		f.done = n
 		select {
 		case f.due <- struct{}{}:

@@ -55,6 +55,8 @@ type Options struct {
 	oneByOne    bool // as on a kernel without openat2
 	openDirs    int  // descriptors of directories kept open; 0: as many as the limits of the process suggest
 	namesAtOnce int  // names of one directory held in memory by Delete; 0: 65,536
+	flushEvery  int64
+	syncfs      func(fd int) error
 }
 
 // Action is what was done with a path, or would be.

@@ -50,14 +50,18 @@ type run struct {
 	buffers    sync.Pool  // of *[]byte
 	behind     behind
 
+	flushing  sync.Mutex
+	unwritten error // of a flush
+
 	count  counters
 	total  Progress
 	notify sync.Mutex // one callback at a time
 	told   atomic.Int64
 
 	mu     sync.Mutex
-	relink sync.Mutex // see separate
-	late   []uint32   // positions of linked files whose locking flags wait for the end
+	relink sync.Mutex       // see separate
+	kept   map[inode]uint32 // what has several names and is left as it is: the rank of the linked file
+	late   []uint32         // positions of linked files whose locking flags wait for the end
 }
 
 type counters struct {
@@ -71,10 +75,17 @@ func newRun(ctx context.Context, r Reader, tree *snapshot.Tree, o Options) (*run
 	if o.namesAtOnce <= 0 {
 		o.namesAtOnce = 1 << 16
 	}
+	if o.flushEvery <= 0 {
+		o.flushEvery = flushEvery
+	}
+	if o.syncfs == nil {
+		o.syncfs = unix.Syncfs
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	n, _ := r.(namer)
 	run := &run{Options: o, ctx: ctx, cancel: cancel, reader: r, namer: n, tree: tree,
-		euid: uint32(os.Geteuid()), egid: uint32(os.Getegid()), umask: umask(), owner: thisProcess(), folders: newFolders(o.openDirs, o.oneByOne)}
+		euid: uint32(os.Geteuid()), egid: uint32(os.Getegid()), umask: umask(), owner: thisProcess(), folders: newFolders(o.openDirs, o.oneByOne),
+		kept: map[inode]uint32{}}
 	run.buffers.New = func() any { return new([]byte) }
 	if err := run.prepare(); err != nil {
 		run.close()
@@ -158,7 +169,7 @@ func (r *run) restore() error {
 		flushed := int64(0)
 		for w := range windows {
 			r.execute(w)
-			if n := r.count.bytesWritten.Load(); n-flushed > flushEvery {
+			if n := r.count.bytesWritten.Load(); n-flushed > r.flushEvery {
 				flushed = n
 				select {
 				case flush <- struct{}{}:
@@ -230,16 +241,19 @@ func (r *run) sync() error {
 // flushEvery bytes written, a sync is begun beside the work, so that the disk is not idle until the end.
 const flushEvery = 256 << 20
 
+// flush brings what was written to the disk. That the disk refused something the kernel tells once: the error stays for all later calls.
 func (r *run) flush() error {
+	r.flushing.Lock()
+	defer r.flushing.Unlock()
 	r.mu.Lock()
 	fds := slices.Clone(r.dest.syncs)
 	r.mu.Unlock()
 	for _, fd := range fds {
-		if err := again(func() error { return unix.Syncfs(fd) }); err != nil {
-			return err
+		if err := again(func() error { return r.syncfs(fd) }); err != nil && r.unwritten == nil {
+			r.unwritten = err
 		}
 	}
-	return nil
+	return r.unwritten
 }
 
 // fail counts and reports a path that could not be restored. Errors that every other path would meet as well end the run.
