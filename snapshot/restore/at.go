@@ -89,6 +89,13 @@ func fstat(fd int) (st unix.Stat_t, err error) {
 	return st, err
 }
 
+// mountRoot reports whether something is mounted on an open directory, be it a directory of the same file system.
+func mountRoot(fd int) bool {
+	var st unix.Statx_t
+	err := again(func() error { return unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_NO_AUTOMOUNT, 0, &st) })
+	return err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
+}
+
 // handle is an open file, or a mere reference to one (O_PATH) whose attributes are reached through proc.
 type handle struct {
 	fd  int

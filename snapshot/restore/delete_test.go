@@ -269,3 +269,26 @@ func openForFlags(t *testing.T, path string) int {
 	ok(t, err)
 	return fd
 }
+
+// TestDeleteBindMount: a directory that the snapshot has is a mount point now, of the same file system: what is mounted there is left alone.
+func TestDeleteBindMount(t *testing.T) {
+	needRoot(t)
+	base := t.TempDir()
+	src, dst, other := base+"/src", base+"/dst", base+"/other"
+	write(t, src+"/a", []byte("a"), 0o644)
+	ok(t, os.MkdirAll(src+"/d/sub", 0o755))
+	blobs := newBlobs()
+	tree := open(t, blobs, take(t, blobs, src, nil))
+	write(t, other+"/precious", []byte("p"), 0o644)
+	write(t, other+"/sub/precious", []byte("p"), 0o644)
+	ok(t, os.MkdirAll(dst+"/d", 0o755))
+	write(t, dst+"/extra", []byte("x"), 0o644)
+	if err := unix.Mount(other, dst+"/d", "", unix.MS_BIND, ""); err != nil {
+		t.Skip("cannot mount: ", err)
+	}
+	defer unix.Unmount(dst+"/d", unix.MNT_DETACH)
+	mustRun(t, blobs, tree, Options{To: dst, Delete: true})
+	if got := paths(t, dst); got != "a d d/precious d/sub d/sub/precious" {
+		t.Error(got)
+	}
+}

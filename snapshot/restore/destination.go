@@ -176,6 +176,7 @@ func (r *run) adopt(f *folder, fd int, made bool) error {
 		return ErrMoved // not what was made a moment ago
 	}
 	f.dev, f.ino, f.mode, f.made, f.state = uint64(st.Dev), st.Ino, st.Mode&0o7777, made, present
+	f.mounted = !made && mountRoot(fd)
 	h := handle{fd: fd}
 	if !made || f.parent == nil || f.parent.hands {
 		f.flags = h.flags()
@@ -307,10 +308,34 @@ func (r *run) makeUpper(dir int, name, abs string) (int, error) {
 	if err != nil {
 		xattrs = nil
 	}
-	s := setter{h: h, cur: currentOf(&st), want: wanted{entry: e, xattrs: xattrs}}
+	s := setter{h: h, cur: currentOf(&st), want: wanted{entry: e, xattrs: xattrs, late: flagsLocking}}
 	out, err := s.run()
 	r.count.skipped.Add(out.skipped)
+	if dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
+		r.uppers = append(r.uppers, upper{dup, abs, wanted{entry: e, xattrs: xattrs}})
+	}
 	return fd, err
+}
+
+// upper is a directory above the original path of what is restored, made by this run.
+type upper struct {
+	fd   int
+	path string
+	want wanted
+}
+
+// finishUppers gives the directories above once more what they had: what was made in them has changed their times.
+func (r *run) finishUppers() {
+	for _, u := range r.uppers {
+		st, err := fstat(u.fd)
+		if err == nil {
+			s := setter{h: handle{fd: u.fd}, cur: currentOf(&st), want: u.want}
+			_, err = s.run()
+		}
+		if err != nil {
+			r.fail("set attributes of", u.path, err)
+		}
+	}
 }
 
 // upperEntry is what the snapshot knows of a directory at or above its sources; nil if nothing.

@@ -24,6 +24,7 @@ type folder struct {
 	// Settled by look and ensure, before anything below is queued.
 	state   state
 	made    bool // by this run: nobody else has touched it
+	mounted bool // a file system, or a directory of another place, is mounted on it
 	hands   bool // what is made in it inherits an ACL, inode flags or a group
 	dev     uint64
 	ino     uint64

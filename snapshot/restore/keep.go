@@ -166,10 +166,12 @@ func (r *run) spares(l *level, fd int) bool {
 		return true
 	}
 	base := f // the directory at the source path, whose file system is the only one
+	mounted := false
 	for base.parent != nil && !r.dest.upper(base.parent.rel()) {
+		mounted = mounted || base.mounted
 		base = base.parent
 	}
-	if f.dev != base.dev {
+	if f.dev != base.dev || mounted {
 		return true
 	}
 	if r.keep.caches {

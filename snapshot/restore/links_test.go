@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"testing"
@@ -101,5 +102,22 @@ func TestPositions(t *testing.T) {
 	p.each(func(n uint32) bool { got = append(got, n); return true })
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Error(got)
+	}
+}
+
+// TestNeverLinksToStranger: the first name of a linked file appears while it is being written: it stays, and further names are not linked to it.
+func TestNeverLinksToStranger(t *testing.T) {
+	src, dst := t.TempDir(), t.TempDir()
+	write(t, src+"/a", []byte("linked"), 0o644)
+	ok(t, os.Link(src+"/a", src+"/b"))
+	blobs := newBlobs()
+	tree := open(t, blobs, take(t, blobs, src, nil))
+	r := &swapping{Reader: blobs, do: func() { write(t, dst+"/a", []byte("stranger"), 0o644) }}
+	_, err := Run(context.Background(), r, tree, withErrors(t, Options{To: dst, Overwrite: OverwriteNever}))
+	ok(t, err)
+	for name, want := range map[string]string{"/a": "stranger", "/b": "linked"} {
+		if got, err := os.ReadFile(dst + name); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
 	}
 }

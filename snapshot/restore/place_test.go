@@ -394,3 +394,23 @@ func inPlaceAsNobody(t *testing.T, src string) {
 		t.Errorf("%q", data)
 	}
 }
+
+// TestUpperTimes: a directory above what is restored in place, made because it was missing, is as it was.
+func TestUpperTimes(t *testing.T) {
+	base := t.TempDir()
+	src := base + "/src"
+	write(t, src+"/a/b/c/file", []byte("f"), 0o644)
+	for _, p := range []string{"/a/b/c", "/a/b", "/a"} {
+		ok(t, os.Chtimes(src+p, mtimeOf(t, "/"), mtimeOf(t, "/")))
+	}
+	blobs := newBlobs()
+	tree := open(t, blobs, take(t, blobs, src, nil))
+	want := describe(t, src+"/a")
+	ok(t, os.RemoveAll(src+"/a"))
+	mustRun(t, blobs, tree, Options{InPlace: true, Host: "here", Path: "a/b/c"})
+	for i, got := range describe(t, src+"/a") {
+		if got != want[i] {
+			t.Errorf("%s\nwas %s", got, want[i])
+		}
+	}
+}

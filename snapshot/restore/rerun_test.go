@@ -280,3 +280,34 @@ func TestInTheWay(t *testing.T) {
 		t.Errorf("%q %+v", data, res)
 	}
 }
+
+// TestInterruptedLocks: a run that ends early locks the directories again that it unlocked.
+func TestInterruptedLocks(t *testing.T) {
+	needRoot(t)
+	src, dst := t.TempDir(), t.TempDir()
+	for _, n := range []string{"/d/1", "/d/2", "/d/3"} {
+		write(t, src+n, []byte(n), 0o644)
+	}
+	blobs := newBlobs()
+	tree := open(t, blobs, take(t, blobs, src, nil))
+	ok(t, os.MkdirAll(dst+"/d", 0o755))
+	unlockLater(t, dst)
+	h := handle{fd: openForFlags(t, dst+"/d")}
+	defer h.close()
+	before := h.flags()
+	if err := h.setFlags(before | flagImmutable); err != nil {
+		t.Skip("no inode flags here: ", err)
+	}
+	defer func() { _ = h.setFlags(before) }()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	r := &failing{Reader: blobs, cancel: cancel}
+	r.left.Store(2)
+	_, err := Run(ctx, r, tree, Options{To: dst, Workers: 1, OnError: func(*snapshot.PathError) {}})
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if h.flags()&flagImmutable == 0 {
+		t.Error("the directory is not locked any more")
+	}
+}

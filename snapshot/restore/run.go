@@ -50,6 +50,7 @@ type run struct {
 	buffers    sync.Pool  // of *[]byte
 	behind     behind
 
+	uppers    []upper
 	flushing  sync.Mutex
 	unwritten error // of a flush
 
@@ -61,6 +62,7 @@ type run struct {
 	mu     sync.Mutex
 	relink sync.Mutex       // see separate
 	kept   map[inode]uint32 // what has several names and is left as it is: the rank of the linked file
+	open   []*folder        // folders that were made writable
 	late   []uint32         // positions of linked files whose locking flags wait for the end
 }
 
@@ -141,6 +143,12 @@ func (r *run) prepare() (err error) {
 
 func (r *run) close() {
 	r.behind.close()
+	if r.ctx.Err() != nil {
+		r.lockUp()
+	}
+	for _, u := range r.uppers {
+		unix.Close(u.fd)
+	}
 	r.folders.closeAll()
 	if r.dest != nil {
 		r.dest.done()
@@ -208,6 +216,7 @@ func (r *run) settle() error {
 		return nil
 	}
 	r.setLateFlags()
+	r.finishUppers()
 	if err := r.sync(); err != nil {
 		return err
 	}

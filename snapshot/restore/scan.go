@@ -276,6 +276,7 @@ func (r *run) enter(f *folder, parent int, st *unix.Stat_t) {
 	}
 	if f.altered {
 		f.mode = st.Mode & 0o7777
+		r.unlocked(f)
 	}
 	if r.stays(st, f.source.Entry) || r.InPlace && r.dest.upper(f.rel()) {
 		f.attrs = false

@@ -71,9 +71,9 @@ func (r *run) separate(w *window, j *job, why error) (Action, error) {
 		}
 	}
 	action, err := r.place(j)
-	if err == nil {
+	if err == nil && action != ActionSkip {
 		r.firsts.replace(j.rank(), j.name)
-	} else if errors.Is(why, ErrFirstName) {
+	} else if err != nil && errors.Is(why, ErrFirstName) {
 		err = fmt.Errorf("%w: %w", why, err)
 	}
 	return action, err

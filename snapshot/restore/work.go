@@ -34,6 +34,9 @@ func (r *run) account(j *job, action Action, err error) {
 		}
 		r.fail("restore", r.path(j.folder, j.entry.Name), err)
 	} else {
+		if action == ActionSkip && j.linked() && r.firsts.of(j.rank()) == j.name {
+			r.firsts.replace(j.rank(), lostFirst) // what appeared there is not the linked file
+		}
 		r.did(j.folder, j.entry.Name, action)
 		if r.written != nil && action == ActionWrite {
 			r.written.add(j.name)
@@ -162,6 +165,7 @@ func (r *run) openUp(f *folder, fd int) {
 		if r.euid != 0 && f.mode&0o300 != 0o300 {
 			f.altered = h.chmod(f.mode|0o700) == nil || f.altered
 		}
+		r.unlocked(f)
 	})
 }
 
@@ -222,6 +226,7 @@ func (r *run) finishOpen(f *folder, h handle) error {
 	if !f.attrs {
 		return h.asMet(f)
 	}
+	f.altered = false
 	xattrs, err := r.xattrs(f.source.Entry)
 	if err != nil {
 		return err
@@ -240,8 +245,32 @@ func (r *run) finishOpen(f *folder, h handle) error {
 	return err
 }
 
+// unlocked notes a folder that lockUp may have to lock again.
+func (r *run) unlocked(f *folder) {
+	if !f.altered {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.open = append(r.open, f)
+}
+
+// lockUp locks the folders again that a run which ended early had no time to finish.
+func (r *run) lockUp() {
+	for _, f := range r.open {
+		if !f.altered {
+			continue
+		}
+		if fd, err := r.folders.acquire(f); err == nil {
+			_ = handle{fd: fd}.asMet(f)
+			r.folders.release(f)
+		}
+	}
+}
+
 // asMet gives a directory back the mode and flags that it was met with.
 func (h handle) asMet(f *folder) error {
+	f.altered = false
 	err := h.chmod(f.mode)
 	if f.flags&flagsLocking != 0 {
 		_ = h.setFlags(f.flags)
