@@ -28,7 +28,7 @@ func (r *run) entryAt(path string) (*snapshot.Entry, error) {
 	r.describe(e, &st, fs, r.now())
 	e.Flags = inodeFlags(fd, fs)
 	var x xattrReader
-	e.Xattrs, err = x.at(fd, appendName(nil, "."))
+	e.Xattrs, err = r.xattrsAt(&x, fd, appendName(nil, "."))
 	if err != nil {
 		return nil, &snapshot.PathError{Op: "read attributes of", Path: path, Err: err}
 	}

@@ -87,7 +87,7 @@ func (w *walker) empty(c *candidate, t *dirTask, untouched bool) error {
 		copied := *e
 		e = &copied
 	} else if !untouched && !c.fs.snapfs {
-		set, err := w.xattr.at(c.fd, c.name)
+		set, err := w.r.xattrsAt(&w.xattr, c.fd, c.name)
 		if err != nil {
 			w.r.report("read attributes of", c.path(), err)
 		} else if err := w.r.giveXattrs(w.ctx, e, set); err != nil {
@@ -125,7 +125,7 @@ func (w *walker) open(t *dirTask) (done bool, err error) {
 	w.r.report("open", t.path(), err)
 	t.differs = true
 	if t.attributes != t.base.Entry && parent >= 0 {
-		set, err := w.xattr.at(parent, appendName(nil, t.dir.name))
+		set, err := w.r.xattrsAt(&w.xattr, parent, appendName(nil, t.dir.name))
 		if err == nil {
 			err = w.r.giveXattrs(w.ctx, t.attributes, set)
 		}
@@ -178,7 +178,7 @@ func (w *walker) list(t *dirTask) error {
 func (w *walker) ownAttributes(t *dirTask, fd int) error {
 	set, err := w.xattr.of(fd)
 	if err == unix.EBADF { // a directory of a PATH that may only be passed
-		set, err = w.xattr.at(fd, appendName(nil, "."))
+		set, err = w.r.xattrsAt(&w.xattr, fd, appendName(nil, "."))
 	}
 	if err != nil {
 		w.r.report("read attributes of", t.path(), err)

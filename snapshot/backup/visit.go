@@ -174,7 +174,7 @@ func (w *walker) special(c *candidate, e *snapshot.Entry) error {
 		}
 		e.Target, e.Size = target, int64(len(target))
 	}
-	set, err := w.xattr.at(c.fd, c.name)
+	set, err := w.r.xattrsAt(&w.xattr, c.fd, c.name)
 	if err != nil {
 		return err
 	}

@@ -54,16 +54,27 @@ func (r *xattrReader) at(dir int, name cname) ([]snapshot.Xattr, error) {
 	return r.read(xattrFile{path: procPath(dir, name)})
 }
 
+// xattrsAt is x.at, or nothing where no /proc is mounted, as in a chroot: the kernel reads attributes by a descriptor and a name only
+// through it.
+func (r *run) xattrsAt(x *xattrReader, dir int, name cname) ([]snapshot.Xattr, error) {
+	set, err := x.at(dir, name)
+	if vanished(err) && unix.Access("/proc/self/fd", unix.F_OK) != nil {
+		r.warnOnce("proc", "/proc is not mounted: extended attributes of symlinks, fifos, sockets and devices are not saved")
+		return nil, nil
+	}
+	return set, err
+}
+
 // read makes one call for the common case of no attributes at all.
 func (r *xattrReader) read(f xattrFile) ([]snapshot.Xattr, error) {
 	if r.names == nil {
 		r.names, r.value = make([]byte, 1024), make([]byte, 4096)
 	}
 	n, err := grow(&r.names, f.list)
-	if n == 0 || errors.Is(err, unix.ENOTSUP) {
+	if errors.Is(err, unix.ENOTSUP) {
 		return nil, nil
 	}
-	if err != nil {
+	if n == 0 || err != nil {
 		return nil, err
 	}
 	var set []snapshot.Xattr
