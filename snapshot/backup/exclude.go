@@ -57,6 +57,10 @@ func (w *walker) ignoreFiles(t *dirTask, fd int, names *nameList) {
 			w.r.warn("ignore file " + joinPath(t.path(), name) + ": " + err.Error())
 			continue
 		}
+		if len(data) == maxIgnoreFile { // the last line may have lost its end, and would match more
+			w.r.warn("ignore file " + joinPath(t.path(), name) + ": only its first 4 MiB are read")
+			data = data[:bytes.LastIndexByte(data, '\n')+1]
+		}
 		base := strings.TrimSuffix(string(t.relative(nil)), "/")
 		t.ignore, _ = t.ignore.With(snapshot.ParsePatterns(bytes.Clone(data), base))
 	}
