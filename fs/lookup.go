@@ -100,6 +100,12 @@ func (s *server) enterSnapshot(out *fuse.EntryOut, sh *shown) fuse.Status {
 	if err != nil {
 		return s.fail("open", id, err)
 	}
+	s.change.RLock()
+	defer s.change.RUnlock()
+	if s.view.Load().bySlot[sh.Slot] == nil { // forgotten meanwhile
+		s.unpin(sh)
+		return s.fail("open", id, errStale)
+	}
 	s.enter(out, &node{t, t.Root()})
 	return fuse.OK
 }

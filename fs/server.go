@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,6 +50,7 @@ type server struct {
 	show filter
 
 	view    atomic.Pointer[view]
+	change  sync.RWMutex // held for reading while a snapshot gets its first reference, for writing while the view changes
 	trees   *trees
 	nodes   *lru[uint64, node]
 	parents *lru[uint64, uint32] // of directories: position of the directory above
@@ -168,9 +170,11 @@ func (s *server) refresh(ctx context.Context) ([]changedEntry, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.change.Lock()
 	old := s.view.Load()
 	now := newView(state, s.show, old)
 	s.view.Store(now)
+	s.change.Unlock()
 	if old == nil {
 		return nil, nil
 	}

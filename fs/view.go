@@ -189,9 +189,11 @@ func changes(old, now *view) []changedEntry {
 		if n := now.byName[d.Name]; n == nil || n.Number != d.Number {
 			out = append(out, changedEntry{rootID, d.Name})
 		}
-		if n := now.byNumber[d.Number]; n != nil {
-			out = append(out, changesIn(d, n)...)
+		n := now.byNumber[d.Number]
+		if n == nil { // empty for whoever is inside
+			n = &dataset{Dataset: d.Dataset}
 		}
+		out = append(out, changesIn(d, n)...)
 	}
 	for _, d := range now.datasets {
 		if o := old.byName[d.Name]; o == nil || o.Number != d.Number {
@@ -214,7 +216,7 @@ func changesIn(old, now *dataset) []changedEntry {
 			out = append(out, changedEntry{dir, s.Name})
 		}
 	}
-	if old.latest.Slot != now.latest.Slot {
+	if now.latest == nil || old.latest.Slot != now.latest.Slot {
 		out = append(out, changedEntry{dir, latestName})
 	}
 	return out
