@@ -244,7 +244,7 @@ func TestViewChanges(t *testing.T) {
 	now := newView(state, filter{}, old)
 	got := changes(old, now)
 	want := []changedEntry{
-		{datasetID(1), "1"}, {datasetID(1), "4"}, {datasetID(1), latestName}, {rootID, "b"}, {rootID, "c"},
+		{datasetID(1), "1"}, {datasetID(1), "4"}, {datasetID(1), latestName}, {rootID, "b"}, {datasetID(2), "3"}, {datasetID(2), latestName}, {rootID, "c"},
 	}
 	for _, w := range want {
 		if !slices.Contains(got, w) {
