@@ -31,7 +31,7 @@ func checkMountpoint(dir, storeDir string, nonEmpty bool) (string, error) {
 // resolve follows symbolic links, but does not touch the mountpoint itself if a snapfs is mounted there: its server
 // may be dead.
 func resolve(dir string) (string, error) {
-	abs, err := filepath.Abs(dir)
+	abs, err := store.AbsolutePath(dir)
 	if err != nil {
 		return "", err
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"path/filepath"
 	"time"
+
+	"snapfs/store"
 )
 
 // lazyWait is how long a lazy umount waits for the server: it ends only with the last open file.
@@ -43,7 +45,7 @@ func unmount(ctx context.Context, dir string, lazy bool) error {
 
 // findMount finds the mount on dir without touching it. Only a symbolic link to a mountpoint is followed.
 func findMount(dir string) (mountInfo, error) {
-	abs, err := filepath.Abs(dir)
+	abs, err := store.AbsolutePath(dir)
 	if err != nil {
 		return mountInfo{}, err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -60,7 +59,7 @@ type Options struct {
 // holder itself or finds the next one; callers notice nothing. Errors: ErrNoStore, ErrNotOwner, ErrNewerFormat,
 // ErrConfig, ErrHeld, those of unlocking.
 func Open(ctx context.Context, dir string, o Options) (*Store, error) {
-	dir, err := filepath.Abs(dir)
+	dir, err := AbsolutePath(dir)
 	if err != nil {
 		return nil, err
 	}

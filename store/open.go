@@ -19,7 +19,7 @@ func volumesDir(dir string) string { return filepath.Join(dir, volumesName) }
 
 // Init makes a store in dir, which must be missing or empty (ErrNotEmpty, ErrStoreExists). A failed Init leaves dir as it was.
 func Init(_ context.Context, dir string, o InitOptions) (err error) {
-	dir, err = filepath.Abs(dir)
+	dir, err = AbsolutePath(dir)
 	if err != nil {
 		return err
 	}

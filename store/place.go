@@ -30,7 +30,7 @@ func Locate(path, dir string) (Position, error) {
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return Apart, err
 	}
-	if dir, err = filepath.Abs(dir); err != nil {
+	if dir, err = AbsolutePath(dir); err != nil {
 		return Apart, err
 	}
 	inside, err := isBelow(path, dir)
@@ -71,7 +71,7 @@ func nearest(path string) (at string, there bool, err error) {
 	for links := 0; ; {
 		real, err := filepath.EvalSymlinks(path)
 		if err == nil {
-			at, err = filepath.Abs(real)
+			at, err = AbsolutePath(real)
 			return at, there, err
 		}
 		if !errors.Is(err, fs.ErrNotExist) {

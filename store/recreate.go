@@ -18,7 +18,7 @@ import (
 // from anywhere with a key slot. The parameters are the defaults; what is stored does not depend on them. Errors:
 // ErrStoreExists, ErrNoStore (no volumes), ErrNoKeys, those of unlocking.
 func Recreate(ctx context.Context, dir string, o Options) error {
-	dir, err := filepath.Abs(dir)
+	dir, err := AbsolutePath(dir)
 	if err != nil {
 		return err
 	}

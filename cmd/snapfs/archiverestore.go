@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
@@ -133,7 +132,7 @@ func (p *program) restoreBare(ctx context.Context, b *archive.Bare, o archiveRes
 // presentFiles are the arguments that are files or directories: --delete spares them.
 func presentFiles(args []string) (list []string) {
 	for _, arg := range args {
-		path, err := filepath.Abs(arg)
+		path, err := store.AbsolutePath(arg)
 		if err != nil {
 			continue
 		}

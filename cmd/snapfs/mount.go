@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -91,7 +90,7 @@ func (p *program) runMount(ctx context.Context, o mountOptions) error {
 	}
 	limitMemory(mountMemory + o.Cache)
 	collectEarly(mountGC)
-	dir, err := filepath.Abs(o.dir)
+	dir, err := store.AbsolutePath(o.dir)
 	if err != nil {
 		return err
 	}

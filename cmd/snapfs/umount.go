@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
-	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
 	"snapfs/fs"
+	"snapfs/store"
 )
 
 func (p *program) umountCommand() *cli.Command {
@@ -24,7 +24,7 @@ working directory in it is busy; --lazy takes it out of sight at once, and the p
 }
 
 func (p *program) runUmount(ctx context.Context, dir string, lazy bool) error {
-	dir, err := filepath.Abs(dir)
+	dir, err := store.AbsolutePath(dir)
 	if err != nil {
 		return err
 	}

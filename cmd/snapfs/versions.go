@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -72,7 +71,7 @@ func lookedUp(ctx context.Context, st *store.Store, arg string) ([]snapshot.Data
 		}
 		return []snapshot.DatasetPath{{Dataset: dataset, Path: below, Snapshots: list}}, err
 	}
-	source, err := filepath.Abs(arg)
+	source, err := store.AbsolutePath(arg)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"snapfs/store"
 	"snapfs/store/volume"
 )
 
@@ -235,7 +236,7 @@ func (m *fileMedium) Abandon() error {
 
 // Where implements Medium.
 func (m *fileMedium) Where() string {
-	if abs, err := filepath.Abs(m.path); err == nil {
+	if abs, err := store.AbsolutePath(m.path); err == nil {
 		return abs
 	}
 	return m.path

@@ -3,6 +3,7 @@ package backup
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"snapfs/snapshot"
+	"snapfs/store"
 )
 
 // selection is a tree of names that were asked for by the user: PATHs and what --files-from lists, with the
@@ -173,48 +175,25 @@ func (p *plan) restrict(files []string) {
 // errOutside: a listed file lies below no PATH.
 var errOutside = errors.New("is below none of the paths")
 
-// absolutePaths makes paths absolute, sorted, without duplicates. A ".." is taken as the kernel takes it.
+// absolutePaths makes paths absolute, sorted, without duplicates.
 func absolutePaths(paths []string) ([]string, error) {
 	var out []string
 	for _, path := range paths {
 		if path == "" {
 			return nil, &snapshot.PathError{Op: "open", Path: `""`, Err: unix.ENOENT}
 		}
-		if slices.Contains(strings.Split(path, "/"), "..") {
-			var err error
-			if path, err = resolveAbove(path); err != nil {
-				return nil, err
-			}
+		abs, err := store.AbsolutePath(path)
+		var at *fs.PathError
+		if errors.As(err, &at) {
+			err = &snapshot.PathError{Op: at.Op, Path: at.Path, Err: at.Err}
 		}
-		abs, err := filepath.Abs(path)
 		if err != nil {
-			return nil, fmt.Errorf("path %s: %w", path, err)
+			return nil, err
 		}
 		out = append(out, abs)
 	}
 	slices.Sort(out)
 	return slices.Compact(out), nil
-}
-
-// resolveAbove resolves a path with "..". Nothing of it is taken by its text, the working directory's name included: that may
-// lead through a symlink as well, and a ".." after it to another place.
-func resolveAbove(path string) (string, error) {
-	if !filepath.IsAbs(path) {
-		wd, err := os.Getwd()
-		if err != nil {
-			return "", fmt.Errorf("path %s: %w", path, err)
-		}
-		path = joinPath(wd, path)
-	}
-	real, err := filepath.EvalSymlinks(path)
-	if err == nil {
-		return real, nil
-	}
-	end := strings.LastIndex(path+"/", "/../") + len("/..") // what comes after it need not be there
-	if real, err = filepath.EvalSymlinks(path[:end]); err != nil {
-		return "", &snapshot.PathError{Op: "open", Path: path, Err: err}
-	}
-	return joinPath(real, path[end:]), nil
 }
 
 // outermost drops paths below others.

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"snapfs/snapshot"
+	"snapfs/store"
 )
 
 // destination says which directory of the snapshot is restored to which directory of this machine.
@@ -43,7 +43,7 @@ func planDestination(ctx context.Context, tree *snapshot.Tree, o *Options) (*des
 		}
 	}
 	if !o.InPlace {
-		d.root, err = filepath.Abs(o.To)
+		d.root, err = store.AbsolutePath(o.To)
 		return d, err
 	}
 	if m.Host != o.Host && !o.Force {
