@@ -141,7 +141,7 @@ func (e *engine) writeJournal(pack []byte) error {
 		err = v.w.Sync()
 	}
 	if err != nil {
-		return fmt.Errorf("journal: %w", e.failed(v, nil, err))
+		return fmt.Errorf("journal: %w", e.failed(v, err))
 	}
 	return nil
 }

@@ -123,7 +123,7 @@ func (e *engine) put(s *localSession, f Frame) (int64, error) {
 			return 0, fmt.Errorf("volume %s: %w", v.id, err) // the frame was refused, the volume is as it was
 		}
 		if err != nil {
-			return 0, e.failed(v, nil, err)
+			return 0, e.failed(v, err)
 		}
 		if v.w.Size() >= e.limit {
 			if err := e.rotate(v); err != nil {
@@ -245,13 +245,13 @@ func (e *engine) rotate(v *openVolume) error {
 }
 
 // failed takes a volume out of use after a failed write or sync. It is cut back to what is on stable storage at once: the
-// kernel would show the rest to the next holder as if it were there. Sessions that rely on more, users among them, fail.
+// kernel would show the rest to the next holder as if it were there. Sessions that rely on more fail.
 // Several may report the same failure. It returns the error for whoever met it.
-func (e *engine) failed(v *openVolume, users map[*localSession]struct{}, cause error) error {
+func (e *engine) failed(v *openVolume, cause error) error {
 	err := fmt.Errorf("%w: volume %s: %w", ErrWriteFailed, v.id, diskFull(cause))
-	e.failAll(v, users, err)
-	_, users, _ = v.cut(true) // no append is under way any more
-	e.failAll(v, users, err)
+	e.failAll(v, err)
+	v.cut(true) // no append is under way any more
+	e.failAll(v, err)
 	closeErr := v.w.Close()
 	if closeErr != nil {
 		e.log.Warn("volume not cut back", "volume", v.id, "err", closeErr)
@@ -259,11 +259,10 @@ func (e *engine) failed(v *openVolume, users map[*localSession]struct{}, cause e
 	if v.kind == volume.Journal && e.unsure == nil { // its appends and syncs hold commitMu
 		e.unsure = e.cutForGood(v, closeErr)
 	}
-	first, users := e.takeOut(v, v.w.Synced(), err)
-	if first {
+	if e.takeOut(v, v.w.Synced(), err) {
 		e.log.Error("volume closed after a failed write", "volume", v.id, "err", cause)
 	}
-	e.failAll(v, users, err)
+	e.failAll(v, err)
 	return err
 }
 
@@ -283,14 +282,20 @@ func (e *engine) cutForGood(v *openVolume, err error) error {
 	return nil
 }
 
-// failAll makes sessions fail that rely on frames of a volume which are lost. The index tells the next holder: should this one
+// failAll makes the sessions fail that rely on frames of a volume which are lost. The index tells the next holder: should this one
 // end before a session's client hears of it, the client would go on there as if nothing had happened.
-func (e *engine) failAll(v *openVolume, sessions map[*localSession]struct{}, err error) {
-	for s := range sessions { // at once, before anything that takes time: they may be about to commit
+func (e *engine) failAll(v *openVolume, err error) {
+	users := v.relying()
+	for _, s := range users { // at once, before anything that takes time: they may be about to commit
 		s.fail(err)
 	}
-	for s := range sessions {
-		e.noteLostFrames(s, v.id)
+	for _, s := range users {
+		e.mu.Lock()
+		noted := s.pins.noted[v.id]&pinLost != 0
+		e.mu.Unlock()
+		if !noted {
+			e.noteLostFrames(s, v.id)
+		}
 	}
 }
 
@@ -307,14 +312,11 @@ func (e *engine) noteLostFrames(s *localSession, v volume.ID) {
 }
 
 // takeOut forgets what a failed volume held beyond its synced length; first is false if that was done before. Who was told of
-// any of it until now fails before anybody can find the volume gone and commit; it returns those sessions.
-func (e *engine) takeOut(v *openVolume, synced int64, err error) (first bool, told map[*localSession]struct{}) {
+// any of it until now fails before anybody can find the volume gone and commit.
+func (e *engine) takeOut(v *openVolume, synced int64, err error) (first bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	v.mu.Lock()
-	told, v.users = v.users, map[*localSession]struct{}{}
-	v.mu.Unlock()
-	for s := range told {
+	for _, s := range v.relying() {
 		s.fail(err)
 	}
 	if e.current[v.kind] == v {
@@ -329,7 +331,7 @@ func (e *engine) takeOut(v *openVolume, synced int64, err error) (first bool, to
 			delete(e.pending, id)
 		}
 	}
-	return e.noteClosed(v), told
+	return e.noteClosed(v)
 }
 
 // noteClosed makes the next commit name a volume that takes no more frames; false if it was noted before. Needs mu.
@@ -365,12 +367,8 @@ func (e *engine) syncVolume(v *openVolume) error {
 	if v.w.Synced() == v.w.Size() && v.w.Err() == nil { // one that failed has been cut back, and whoever relied on more is about to fail
 		return nil
 	}
-	v.mu.Lock()
-	users := v.users
-	v.users = map[*localSession]struct{}{}
-	v.mu.Unlock()
-	if err := v.w.Sync(); err != nil {
-		return e.failed(v, users, err)
+	if err := v.sync(); err != nil {
+		return e.failed(v, err)
 	}
 	return nil
 }
@@ -399,9 +397,9 @@ func (e *engine) flush(closing bool) error {
 // Trouble with the index is only logged: the queue waits for the next time, and the volume holds everything for the next
 // holder to read. Needs flushMu.
 func (e *engine) flushVolume(v *openVolume, closing bool) error {
-	queue, users, mark := v.cut(closing)
-	if err := v.w.Sync(); err != nil {
-		return e.failed(v, users, err)
+	queue, mark := v.cut(closing)
+	if err := v.sync(); err != nil {
+		return e.failed(v, err)
 	}
 	if closing {
 		e.nameFirst(v)

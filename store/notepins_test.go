@@ -107,7 +107,7 @@ func TestLostWhileCommitting(t *testing.T) {
 	files.asked = func() { // the fact is about to be written
 		files.asked = func() {}
 		putChunk(t, s, twice)
-		if err := e.failed(v, nil, errors.New("medium lost")); !errors.Is(err, ErrWriteFailed) {
+		if err := e.failed(v, errors.New("medium lost")); !errors.Is(err, ErrWriteFailed) {
 			t.Error(err)
 		}
 	}

@@ -4,7 +4,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"snapfs/store/volume"
@@ -25,9 +27,10 @@ type openVolume struct {
 	closed bool // guarded by gate
 
 	mu    sync.Mutex
-	queue []queuedBlob               // written, not yet in the index
-	rows  uint32                     // blobs written: the next one's ordinal
-	users map[*localSession]struct{} // sessions that rely on frames not yet synced
+	queue []queuedBlob             // written, not yet in the index
+	rows  uint32                   // blobs written: the next one's ordinal
+	users map[*localSession]uint64 // sessions that rely on frames not yet synced; what uses was when they were told last
+	uses  uint64
 }
 
 // queuedBlob is a blob on its way into the index.
@@ -60,7 +63,7 @@ func (e *engine) createVolume(kind volume.Kind) (*openVolume, error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	v := &openVolume{volumeState: e.volumes.add(id, kind), w: w, users: map[*localSession]struct{}{}}
+	v := &openVolume{volumeState: e.volumes.add(id, kind), w: w, users: map[*localSession]uint64{}}
 	v.size, v.writer = w.Size(), v
 	return v, nil
 }
@@ -71,7 +74,8 @@ func (v *openVolume) use(s *localSession) {
 		return
 	}
 	v.mu.Lock()
-	v.users[s] = struct{}{}
+	v.uses++
+	v.users[s] = v.uses
 	v.mu.Unlock()
 }
 
@@ -107,16 +111,38 @@ func (v *openVolume) enqueue(offset int64, stored uint32, blobs []volume.Blob) (
 	return ordinal
 }
 
-// cut takes the queue and the users; everything queued lies below the returned mark.
-func (v *openVolume) cut(closing bool) (queue []queuedBlob, users map[*localSession]struct{}, mark int64) {
+// relying are the sessions that rely on frames not yet synced.
+func (v *openVolume) relying() []*localSession {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Collect(maps.Keys(v.users))
+}
+
+// sync brings every frame written so far to stable storage. Sessions are let go of only when that has been done: whoever meets the failure
+// makes all of them fail, also those of another sync that has failed and not said so yet.
+func (v *openVolume) sync() error {
+	v.mu.Lock()
+	uses := v.uses
+	v.mu.Unlock()
+	if err := v.w.Sync(); err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	maps.DeleteFunc(v.users, func(_ *localSession, told uint64) bool { return told <= uses })
+	return nil
+}
+
+// cut takes the queue; everything queued lies below the returned mark.
+func (v *openVolume) cut(closing bool) (queue []queuedBlob, mark int64) {
 	v.gate.Lock()
 	defer v.gate.Unlock()
 	v.closed = v.closed || closing
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	queue, users, mark = v.queue, v.users, v.w.Size()
-	v.queue, v.users = nil, map[*localSession]struct{}{}
-	return queue, users, mark
+	queue, mark = v.queue, v.w.Size()
+	v.queue = nil
+	return queue, mark
 }
 
 // giveBack puts a queue that could not be moved into the index back, before what came meanwhile: the watermark must not

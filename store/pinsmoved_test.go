@@ -177,7 +177,7 @@ func TestPruneBesideUnsyncedCopy(t *testing.T) {
 	e.mu.Lock()
 	v := e.current[volume.Data]
 	e.mu.Unlock()
-	if err := e.failed(v, nil, errors.New("medium lost")); !errors.Is(err, ErrWriteFailed) {
+	if err := e.failed(v, errors.New("medium lost")); !errors.Is(err, ErrWriteFailed) {
 		t.Fatal(err)
 	}
 	checkChunk(t, st, id, twice)

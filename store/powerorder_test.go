@@ -153,7 +153,7 @@ func TestFactAboutLostBlobs(t *testing.T) {
 		done <- st.session.Append(t.Context(), []FactBody{&recordFact{kind: FactArchiveSet, key: make([]byte, 16), value: page[:]}})
 	}()
 	time.Sleep(100 * time.Millisecond) // enough to look at the session and wait
-	_ = e.failed(e.current[volume.Metadata], nil, errInjected)
+	_ = e.failed(e.current[volume.Metadata], errInjected)
 	e.commitMu.Unlock()
 	err = <-done
 	if _, found := st.Get(t.Context(), KindNode, page); found == nil {

@@ -75,7 +75,7 @@ func (e *engine) protectVolume(v *openVolume) {
 	}()
 	switch {
 	case errors.Is(err, volume.ErrFailed):
-		_ = e.failed(v, nil, err) // sessions that rely on it are told; this one has nobody to tell
+		_ = e.failed(v, err) // sessions that rely on it are told; this one has nobody to tell
 	case err != nil:
 		e.log.Warn("newest data not protected", "volume", v.id, "err", err)
 	}

@@ -356,7 +356,7 @@ func (m *mover) settle() error {
 	e := m.e
 	e.flushMu.Lock()
 	defer e.flushMu.Unlock()
-	queue, _, end := m.to.cut(false)
+	queue, end := m.to.cut(false)
 	if err := m.to.w.Sync(); err != nil {
 		return fmt.Errorf("%w: volume %s: %w", ErrWriteFailed, m.to.id, diskFull(err))
 	}

@@ -240,3 +240,34 @@ func TestHitOnFailingVolume(t *testing.T) {
 	}
 	group.Wait()
 }
+
+// TestFailureTwoHaveMet: two meet a failed sync, and the first has not come to say so yet when the second has closed the volume. Who relies on
+// what is lost must not commit.
+func TestFailureTwoHaveMet(t *testing.T) {
+	dir := newStore(t)
+	own, err := filesFor(dir)
+	must(t, err)
+	files := &faultyFiles{Files: own, err: errInjected, left: -1}
+	st, err := Open(t.Context(), dir, Options{Unlock: unlockTest, Files: files})
+	must(t, err)
+	defer closeStore(t, st)
+	e := engineOf(st)
+	s := e.newSession("backup")
+	defer s.Close()
+	putFrame(t, s, blobs(1, 200<<10)[0], st)
+	files.mu.Lock()
+	files.left = 0 // the next sync
+	files.mu.Unlock()
+	e.mu.Lock()
+	v := e.current[volume.Data]
+	e.mu.Unlock()
+	if v.sync() == nil {
+		t.Fatal("the sync has not failed")
+	}
+	if err := e.syncVolumes(); !errors.Is(err, ErrWriteFailed) {
+		t.Errorf("the second: %v", err)
+	}
+	if _, err := s.Commit(t.Context(), Commit{Dataset: "d", Snapshot: ID{1}, Name: "lost"}); !errors.Is(err, ErrWriteFailed) {
+		t.Errorf("committed: %v", err)
+	}
+}
