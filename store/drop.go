@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -57,7 +56,6 @@ func (e *engine) forgetVolumes(list []*volumeState) {
 	}
 	e.orphans = slices.DeleteFunc(e.orphans, func(v sealedVolume) bool { return gone[v.id] })
 	e.sealed = slices.DeleteFunc(e.sealed, func(v sealedVolume) bool { return gone[v.id] })
-	next := e.volumes.next
 	e.mu.Unlock()
 	e.forgetDamage(func(k frameKey) bool { return gone[k.volume] })
 	if e.enoughIndexSpace() != nil {
@@ -65,19 +63,13 @@ func (e *engine) forgetVolumes(list []*volumeState) {
 	}
 	e.indexMu.RLock()
 	defer e.indexMu.RUnlock()
-	err := e.idx.give(next)
-	for part := range slices.Chunk(list, foldTxnLimit) {
-		if err != nil {
-			break
-		}
-		err = e.idx.write(func(_ func(key, value []byte) error, del func([]byte) error) error {
-			for _, v := range part {
-				if err := errors.Join(del(volumeKey(v.id)), del(movedKey(v.id))); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+	var keys [][]byte
+	for _, v := range list {
+		keys = append(keys, volumeKey(v.id), movedKey(v.id))
+	}
+	err := e.giveNumbers()
+	if err == nil {
+		err = e.idx.deleteAll(keys)
 	}
 	if err != nil {
 		e.log.Warn("index not brought up to date", "err", err)
@@ -105,11 +97,7 @@ func (e *engine) unindexWhere(ids []ID, where func(shortPlace) bool) error {
 func (e *engine) unindexSome(ids []ID, where func(shortPlace) bool) error {
 	e.flushMu.Lock() // who stores such a blob again enters it before or after, not between
 	defer e.flushMu.Unlock()
-	ask := make([]int, len(ids))
-	for i := range ask {
-		ask[i] = i
-	}
-	places, err := e.indexed(ids, ask)
+	places, err := e.indexedAll(ids)
 	if err != nil {
 		return err
 	}

@@ -454,15 +454,12 @@ func (e *engine) indexQueue(v *openVolume, queue []queuedBlob, mark int64, closi
 	if err != nil {
 		return err
 	}
-	e.mu.Lock()
-	next := e.volumes.next
-	e.mu.Unlock()
 	e.indexMu.RLock()
 	defer e.indexMu.RUnlock()
 	var raw int64
 	if len(queue) > 0 {
-		if err := e.idx.give(next); err != nil {
-			return fmt.Errorf("index: %w", err)
+		if err := e.giveNumbers(); err != nil {
+			return err
 		}
 		b := e.idx.newBatch()
 		defer b.cancel()
@@ -504,14 +501,25 @@ func (e *engine) indexQueue(v *openVolume, queue []queuedBlob, mark int64, closi
 	})
 }
 
+// giveNumbers notes durably which short numbers have been given: see index.give. Needs indexMu.
+func (e *engine) giveNumbers() error {
+	e.mu.Lock()
+	next := e.volumes.next
+	e.mu.Unlock()
+	if err := e.idx.give(next); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	return nil
+}
+
 // indexedBefore is where the index leads for blobs that are about to get a place there: two sessions may have stored the same, or
 // the blob is being moved.
 func (e *engine) indexedBefore(queue []queuedBlob) ([]shortPlace, error) {
-	ids, ask := make([]ID, len(queue)), make([]int, len(queue))
+	ids := make([]ID, len(queue))
 	for i, q := range queue {
-		ids[i], ask[i] = q.id, i
+		ids[i] = q.id
 	}
-	return e.indexed(ids, ask)
+	return e.indexedAll(ids)
 }
 
 // close seals the volumes, brings the index up to date and lets the store go. Sessions must have ended.

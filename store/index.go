@@ -233,6 +233,24 @@ func (x *index) setAll(records [][2][]byte) error {
 	return nil
 }
 
+// deleteAll removes keys, as many at a time as a transaction takes. Pairs stay together.
+func (x *index) deleteAll(keys [][]byte) error {
+	for part := range slices.Chunk(keys, foldTxnLimit) {
+		err := x.write(func(_ func(key, value []byte) error, del func([]byte) error) error {
+			for _, key := range part {
+				if err := del(key); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // batch writes many keys, not atomically.
 type batch struct {
 	x *index

@@ -139,6 +139,15 @@ func (e *engine) long(p shortPlace) Place {
 	return Place{Volume: v.id, Offset: p.offset, Stored: p.stored, Start: p.start, Length: p.length}
 }
 
+// indexedAll is indexed for all of the ids.
+func (e *engine) indexedAll(ids []ID) ([]shortPlace, error) {
+	ask := make([]int, len(ids))
+	for i := range ask {
+		ask[i] = i
+	}
+	return e.indexed(ids, ask)
+}
+
 // indexed looks some of the ids up in the index; zero places for absent ones. An entry that does not open counts as absent:
 // absence in the index proves nothing.
 func (e *engine) indexed(ids []ID, ask []int) ([]shortPlace, error) {
@@ -222,7 +231,7 @@ func (e *engine) rescue() error {
 	e.flushMu.Lock()
 	defer e.flushMu.Unlock()
 	e.mu.Lock()
-	done, next := e.rescued, e.volumes.next
+	done := e.rescued
 	var todo []*volumeState
 	for _, v := range e.volumes.byID {
 		if !v.missing && !v.dropped && v.leaving == nil && v.indexed > 0 && !e.writing(v) {
@@ -244,8 +253,8 @@ func (e *engine) rescue() error {
 	e.log.Warn("a blob is missing from the index: reading the tables of all volumes", "volumes", len(todo))
 	e.indexMu.RLock()
 	defer e.indexMu.RUnlock()
-	if err := e.idx.give(next); err != nil {
-		return fmt.Errorf("index: %w", err)
+	if err := e.giveNumbers(); err != nil {
+		return err
 	}
 	for _, v := range slices.Concat(journals, others) {
 		v.indexed, v.blobs, v.raw = 0, 0, 0

@@ -21,14 +21,19 @@ func (f *spaceFiles) Space(path string) (free, total int64, err error) {
 	return f.Files.Space(path)
 }
 
-// TestPinsAreRecordedBeforeAnybodyIsTold: while one call of a session writes down which volume it uses, no other one is answered as if that
-// were done.
-func TestPinsAreRecordedBeforeAnybodyIsTold(t *testing.T) {
-	dir := newStore(t)
+// openSpaced opens a store for tests that do something when its files are asked for space.
+func openSpaced(t *testing.T, dir string) (*Store, *spaceFiles) {
+	t.Helper()
 	own, err := filesFor(dir)
 	must(t, err)
 	files := &spaceFiles{own, func() {}}
-	st := openTrees(t, dir, func(o *Options) { o.Files = files })
+	return openTrees(t, dir, func(o *Options) { o.Files = files }), files
+}
+
+// TestPinsAreRecordedBeforeAnybodyIsTold: while one call of a session writes down which volume it uses, no other one is answered as if that
+// were done.
+func TestPinsAreRecordedBeforeAnybodyIsTold(t *testing.T) {
+	st, files := openSpaced(t, newStore(t))
 	defer closeStore(t, st)
 	e := engineOf(st)
 	writer, s := e.newSession("writer"), e.newSession("backup")
@@ -43,10 +48,7 @@ func TestPinsAreRecordedBeforeAnybodyIsTold(t *testing.T) {
 			}
 		})
 	}
-	have, err := s.Have(t.Context(), []ID{id})
-	if err != nil || !have[0] {
-		t.Fatalf("have %v: %v", have, err)
-	}
+	mustHave(t, s, id)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if s.pins.fresh {
@@ -69,15 +71,9 @@ func TestPinsOnAFullDisk(t *testing.T) {
 	s := e.newSession("backup")
 	id := st.BlobID(KindChunk, twice)
 	files.free = 0
-	have, err := s.Have(t.Context(), []ID{id})
-	if err != nil || !have[0] {
-		t.Fatalf("have %v: %v", have, err)
-	}
+	mustHave(t, s, id)
 	files.free = -1
-	have, err = s.Have(t.Context(), []ID{id})
-	if err != nil || !have[0] {
-		t.Fatalf("have %v: %v", have, err)
-	}
+	mustHave(t, s, id)
 	crash(t, st)
 
 	st = openTrees(t, dir)
@@ -92,17 +88,14 @@ func TestPinsOnAFullDisk(t *testing.T) {
 // TestLostWhileCommitting: frames that a session writes while its snapshot is being committed are lost. The next holder knows that it has failed.
 func TestLostWhileCommitting(t *testing.T) {
 	dir := newStore(t)
-	own, err := filesFor(dir)
-	must(t, err)
-	files := &spaceFiles{own, func() {}}
-	st := openTrees(t, dir, func(o *Options) { o.Files = files })
+	st, files := openSpaced(t, dir)
 	e := engineOf(st)
 	s := e.newSession("backup")
 	putChunk(t, s, []byte("synced"))
 	v := e.current[volume.Data]
 	manifest := []byte("Tpartial")
 	id, frame := blobFrame(e, ClassMetadata, KindManifest, manifest)
-	_, err = s.Put(t.Context(), frame)
+	_, err := s.Put(t.Context(), frame)
 	must(t, err)
 	files.asked = func() { // the fact is about to be written
 		files.asked = func() {}
@@ -127,16 +120,12 @@ func TestLostWhileCommitting(t *testing.T) {
 // TestUnfinishedSinceACommit: what a session writes while its snapshot is being committed is not part of that, and stays for a while when
 // the session ends.
 func TestUnfinishedSinceACommit(t *testing.T) {
-	dir := newStore(t)
-	own, err := filesFor(dir)
-	must(t, err)
-	files := &spaceFiles{own, func() {}}
-	st := openTrees(t, dir, func(o *Options) { o.Files = files })
+	st, files := openSpaced(t, newStore(t))
 	defer closeStore(t, st)
 	s := engineOf(st).newSession("backup")
 	putChunk(t, s, []byte("before"))
 	id, frame := blobFrame(s.e, ClassMetadata, KindManifest, []byte("Tpartial"))
-	_, err = s.Put(t.Context(), frame)
+	_, err := s.Put(t.Context(), frame)
 	must(t, err)
 	var chunk ID
 	files.asked = func() { // the fact is about to be written
@@ -167,11 +156,7 @@ func TestUnfinishedWhileRebuilding(t *testing.T) {
 
 // TestUnfinishedBesideARebuild: that somebody left unfinished work is noted in the index that counts, by the numbers that volumes have there.
 func TestUnfinishedBesideARebuild(t *testing.T) {
-	dir := newStore(t)
-	own, err := filesFor(dir)
-	must(t, err)
-	files := &spaceFiles{own, func() {}}
-	st := openTrees(t, dir, func(o *Options) { o.Files = files })
+	st, files := openSpaced(t, newStore(t))
 	defer closeStore(t, st)
 	e := engineOf(st)
 	s := e.newSession("backup")

@@ -43,6 +43,15 @@ func commitChunk(t *testing.T, s *localSession, name string, chunk ID) Snapshot 
 	return snap
 }
 
+// mustHave asks for a chunk that is there.
+func mustHave(t *testing.T, s Session, id ID) {
+	t.Helper()
+	have, err := s.Have(t.Context(), []ID{id})
+	if err != nil || !have[0] {
+		t.Fatalf("have %v: %v", have, err)
+	}
+}
+
 func checkChunk(t *testing.T, st *Store, id ID, want []byte) {
 	t.Helper()
 	got, err := st.Get(t.Context(), KindChunk, id)
@@ -199,10 +208,7 @@ func TestHaveAfterIndexMoved(t *testing.T) {
 	if e.moves == moves {
 		t.Error("nobody would ask again")
 	}
-	have, err := asker.Have(t.Context(), []ID{id})
-	if err != nil || !have[0] {
-		t.Fatalf("have %v: %v", have, err)
-	}
+	mustHave(t, asker, id)
 	forgetAll(t, st, gone, commitChunk(t, second, "second", id))
 	mustPrune(t, st, PruneOptions{})
 	commitChunk(t, asker, "asker", id)

@@ -83,10 +83,7 @@ func TestPruneOfTheCopyTheIndexLeadsTo(t *testing.T) {
 	sealData(t, e)
 	finish(t, e, older)
 	gone := []Snapshot{commitChunk(t, first, "first", id), commitChunk(t, second, "second", id)}
-	have, err := s.Have(t.Context(), []ID{id})
-	if err != nil || !have[0] {
-		t.Fatalf("have %v: %v", have, err)
-	}
+	mustHave(t, s, id)
 	must(t, e.reindex())
 	forgetAll(t, st, gone...)
 	mustPrune(t, st, PruneOptions{})

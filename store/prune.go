@@ -166,7 +166,7 @@ func (p *pruning) run(ctx context.Context, rescue bool) error {
 	p.res.Missing = p.marking.missing.Load()
 	var missing *MissingError
 	if rescue && (p.res.Missing > 0 || p.marking.damaged.Load() > 0 || errors.As(err, &missing)) {
-		if err := p.e.rescueAgain(); err != nil {
+		if err := p.e.reindex(); err != nil {
 			return err
 		}
 		return errStale
@@ -205,14 +205,6 @@ func (p *pruning) whenMarked(ctx context.Context, f func() error) error {
 			return err
 		}
 	}
-}
-
-// rescueAgain reads the tables of all volumes, even if that was done before.
-func (e *engine) rescueAgain() error {
-	e.mu.Lock()
-	e.rescued = false
-	e.mu.Unlock()
-	return e.rescue()
 }
 
 // begin takes down what sessions pin; from now on what they are told of is added.

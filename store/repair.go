@@ -255,11 +255,11 @@ func (e *engine) replaced(state *volumeState) error {
 	e.forgetDamage(func(k frameKey) bool { return k.volume == state.id })
 	e.mu.Lock()
 	e.coarsenPins() // what was damaged is counted among the blobs again
-	fresh, next := *state, e.volumes.next
+	fresh := *state
 	e.mu.Unlock()
 	fresh.size, fresh.indexed, fresh.blobs, fresh.raw, fresh.sealed = size, 0, 0, 0, false
 	e.indexMu.RLock()
-	if err = e.idx.give(next); err == nil {
+	if err = e.giveNumbers(); err == nil {
 		err = e.indexVolume(e.idx, &fresh, &found{})
 	}
 	e.indexMu.RUnlock()

@@ -188,11 +188,10 @@ type wantedRow struct {
 // index knows elsewhere needs neither; with unknown, what it does not know where it can be read is copied.
 func (e *engine) wantedRows(v *volumeState, f volume.FrameInfo, unknown bool) (rows []wantedRow, dead []ID, err error) {
 	ids := make([]ID, len(f.Blobs))
-	ask := make([]int, len(f.Blobs))
 	for i, b := range f.Blobs {
-		ids[i], ask[i] = b.ID, i
+		ids[i] = b.ID
 	}
-	places, err := e.indexed(ids, ask)
+	places, err := e.indexedAll(ids)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -161,24 +161,11 @@ func (e *engine) forgetKeys(keys [][]byte) {
 	}
 }
 
-// deleteKeys removes keys from the index, as many at a time as a transaction takes.
+// deleteKeys removes keys from the index.
 func (e *engine) deleteKeys(keys [][]byte) error {
 	e.indexMu.RLock()
 	defer e.indexMu.RUnlock()
-	for part := range slices.Chunk(keys, foldTxnLimit) {
-		err := e.idx.write(func(_ func(key, value []byte) error, del func([]byte) error) error {
-			for _, key := range part {
-				if err := del(key); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return e.idx.deleteAll(keys)
 }
 
 // notePins records what a session pins since it was last asked. Without the record it is safe as long as this holder lives.
