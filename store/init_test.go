@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -49,5 +51,26 @@ func TestFailedInit(t *testing.T) {
 	}
 	if list, err := os.ReadDir(dir); err != nil || len(list) > 0 {
 		t.Errorf("left: %v %v", list, err)
+	}
+}
+
+// TestInitParents: the power may go right after Init, so the names of all directories that it made must be on the disk. The
+// store's own is synced at the end.
+func TestInitParents(t *testing.T) {
+	top := t.TempDir()
+	var synced []string
+	err := makeParents(filepath.Join(top, "a", "b", "c", "store"), func(dir string) error {
+		synced = append(synced, dir)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{top, filepath.Join(top, "a"), filepath.Join(top, "a", "b")}
+	if !slices.Equal(synced, want) {
+		t.Errorf("synced %q, want %q", synced, want)
+	}
+	if err := makeParents(filepath.Join(top, "a", "b", "c", "store"), nil); err != nil {
+		t.Error("with all of them there:", err)
 	}
 }

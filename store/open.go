@@ -94,7 +94,7 @@ func makePrivate(dir string) (restore func() error, err error) {
 func emptyDir(dir string) (made bool, err error) {
 	err = os.Mkdir(dir, 0o700)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
+		if err := makeParents(dir, osFiles{}.SyncDir); err != nil {
 			return false, err
 		}
 		err = os.Mkdir(dir, 0o700)
@@ -103,6 +103,25 @@ func emptyDir(dir string) (made bool, err error) {
 		return err == nil, err
 	}
 	return false, checkEmpty(dir, "")
+}
+
+// makeParents makes the directories above dir that are missing, each with a name that lasts.
+func makeParents(dir string, syncDir func(string) error) error {
+	parent := filepath.Dir(dir)
+	err := os.Mkdir(parent, 0o777)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeParents(parent, syncDir); err != nil {
+			return err
+		}
+		err = os.Mkdir(parent, 0o777)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(parent))
 }
 
 // checkEmpty refuses a directory with anything but one file in it.
