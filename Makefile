@@ -26,7 +26,7 @@ test: vet
 	$(GO) test -timeout 60m ./...
 
 test-long: vet
-	SNAPFS_TEST_LONG=1 $(GO) test -v -timeout 12h -run 'Kill|Fail|Fault|Thousands|Destroy|Truth|Releases|Schedule|Hostile' ./store ./snapshot ./snapshot/archive ./integration
+	SNAPFS_TEST_LONG=1 $(GO) test -v -timeout 12h -run 'Kill|Fail|Fault|PowerLoss|Thousands|Destroy|Truth|Releases|Schedule|Hostile' ./store ./snapshot ./snapshot/archive ./integration
 
 race: vet
 	$(GO) test -race -timeout 2h ./...
