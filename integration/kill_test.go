@@ -140,6 +140,14 @@ func (c *churn) files(dir string, n int) {
 // killsPerStore: what killed backups leave is kept for a week, so that a store of many grows, and everything takes longer.
 const killsPerStore = 60
 
+// leastKills is how many backups TestKill kills at least, but in short runs.
+const leastKills = 50
+
+// backupPhases are those that TestKill must meet.
+var backupPhases = []string{
+	moments.BackupScan, moments.BackupData, moments.BackupNodes, moments.BackupFact, moments.BackupIndex, moments.BackupSealing, moments.BackupSealed,
+}
+
 // TestKill kills backups at moments of every phase. After each the store opens, snapshots are intact and the next
 // backup completes.
 func TestKill(t *testing.T) {
@@ -149,6 +157,12 @@ func TestKill(t *testing.T) {
 			p, more = killBackups(t, p)
 			t.Log(p)
 		})
+	}
+	if t.Failed() || testing.Short() {
+		return
+	}
+	if missed := p.Missed(); len(missed) > 0 || p.Killed() < leastKills {
+		t.Errorf("killed %d backups, and none in the phases %q", p.Killed(), missed)
 	}
 }
 
@@ -170,7 +184,10 @@ func killBackups(t *testing.T, p *moments.Plan) (_ *moments.Plan, more bool) {
 	known["d@"+w.backup(0, "d", src.dir).Name] = sums(t, src.dir)
 	if p == nil {
 		p = plan(time.Since(began))
-		p.Most = 10 * p.Goal
+		p.Phases, p.Least, p.Most = backupPhases, leastKills, 100*p.Goal
+		if testing.Short() {
+			p.Least, p.Most = 0, 10
+		}
 	}
 	before := p.Killed()
 	for try := 0; p.Killed() < before+killsPerStore; try++ {

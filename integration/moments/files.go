@@ -94,24 +94,34 @@ func (now Files) Since(before Files) (c Change) {
 	return c
 }
 
-// OfBackup is what a backup was doing; committed tells whether its snapshot is there. The fact is on stable storage before the
-// index is written, and volumes are sealed after that.
+// The phases of a backup. The fact is on stable storage before the index is written, and volumes are sealed after that.
+const (
+	BackupScan    = "0 scan"
+	BackupData    = "1 data"
+	BackupNodes   = "2 nodes"
+	BackupFact    = "3 before the commit fact"
+	BackupIndex   = "4 after the commit fact, index batch"
+	BackupSealing = "5 sealing volumes"
+	BackupSealed  = "6 volumes sealed"
+)
+
+// OfBackup is what a backup was doing; committed tells whether its snapshot is there.
 func (c Change) OfBackup(committed bool) string {
 	switch {
 	case committed && c.JournalSealed:
-		return "6 volumes sealed"
+		return BackupSealed
 	case committed && (c.Sealed > 0 || c.Gone > 0):
-		return "5 sealing volumes"
+		return BackupSealing
 	case committed:
-		return "4 after the commit fact, index batch"
+		return BackupIndex
 	case c.Journals > 0:
-		return "3 before the commit fact"
+		return BackupFact
 	case c.Nodes > 0:
-		return "2 nodes"
+		return BackupNodes
 	case c.Data > 0 || c.Other > 0:
-		return "1 data"
+		return BackupData
 	}
-	return "0 scan"
+	return BackupScan
 }
 
 // OfFacts is what a job was doing that only changes facts.

@@ -28,12 +28,14 @@ func (m Moment) String() string {
 	return fmt.Sprintf("%v after event %#x number %d", m.Delay, m.Event, m.Nth)
 }
 
-// Plan chooses moments until every phase it knows of was hit Goal times, or no more are to be tried. Phases become known by being hit:
-// where they lie in time depends on the machine.
+// Plan chooses moments until every phase it knows of was hit Goal times, or no more are to be tried. Phases that are not listed become known
+// by being hit: where they lie in time depends on the machine.
 type Plan struct {
-	Goal int           // kills in each phase
-	Most int           // runs at all
-	Run  time.Duration // about what a run takes
+	Phases []string      // those that are to be hit
+	Goal   int           // kills in each phase
+	Least  int           // kills at all; 0: 3 * Goal
+	Most   int           // runs at all
+	Run    time.Duration // about what a run takes
 
 	rng   *rand.Rand
 	tries int
@@ -47,6 +49,9 @@ func (p *Plan) Next() (Moment, bool) {
 	if p.rng == nil {
 		p.rng = rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
 		p.count, p.good = map[string]int{}, map[string][]Moment{}
+		for _, phase := range p.Phases {
+			p.count[phase] = 0
+		}
 	}
 	rarest := ""
 	for phase, n := range p.count {
@@ -54,11 +59,11 @@ func (p *Plan) Next() (Moment, bool) {
 			rarest = phase
 		}
 	}
-	if p.tries >= p.Most || rarest == "" && p.Killed() >= 3*p.Goal {
+	if p.tries >= p.Most || rarest == "" && p.Killed() >= max(3*p.Goal, p.Least) {
 		return Moment{}, false
 	}
 	p.tries++
-	if rarest != "" && p.rng.IntN(3) > 0 {
+	if rarest != "" && p.count[rarest] > 0 && p.rng.IntN(3) > 0 {
 		return p.near(p.good[rarest][p.rng.IntN(len(p.good[rarest]))]), true
 	}
 	return p.any(), true
@@ -71,13 +76,18 @@ func (p *Plan) near(m Moment) Moment {
 }
 
 func (p *Plan) any() Moment {
-	switch p.rng.IntN(5) {
+	switch p.rng.IntN(6) {
 	case 0: // a file comes: a volume begins, or a copy of one
 		return Moment{Event: unix.IN_CREATE | unix.IN_MOVED_TO, Nth: 1 + p.rng.IntN(4), Delay: p.within(p.Run / 8)}
 	case 1: // a write, one of the first or one of many
 		return Moment{Event: unix.IN_MODIFY, Nth: 1 + p.rng.IntN(1<<p.rng.IntN(8)), Delay: p.within(2 * time.Millisecond)}
 	case 2: // a volume goes, or is closed
 		return Moment{Event: unix.IN_DELETE | unix.IN_CLOSE_WRITE, Nth: 1 + p.rng.IntN(5), Delay: p.within(5 * time.Millisecond)}
+	case 3: // before anything is written, or just after one of the first files came
+		if p.rng.IntN(2) == 0 {
+			return Moment{Delay: p.within(p.Run / 10)}
+		}
+		return Moment{Event: unix.IN_CREATE, Nth: 1 + p.rng.IntN(6), Delay: p.within(time.Millisecond)}
 	}
 	return Moment{Delay: p.within(p.Run)}
 }
@@ -108,6 +118,11 @@ func (p *Plan) Killed() (n int) {
 		n += k
 	}
 	return n
+}
+
+// Missed are the phases listed in which no process was killed.
+func (p *Plan) Missed() []string {
+	return slices.DeleteFunc(slices.Clone(p.Phases), func(phase string) bool { return p.count[phase] > 0 })
 }
 
 // String is the result: kills by phase.
