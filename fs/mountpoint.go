@@ -22,10 +22,16 @@ func checkMountpoint(dir, storeDir string, nonEmpty bool) (string, error) {
 	if _, err := mountAt(path); err == nil {
 		return "", ErrMounted
 	}
-	if err := checkDirectory(path, nonEmpty); err != nil {
+	if err := checkDirectory(path); err != nil {
 		return "", err
 	}
-	return path, apart(path, storeDir)
+	if err := apart(path, storeDir); err != nil {
+		return "", err
+	}
+	if nonEmpty {
+		return path, nil
+	}
+	return path, checkEmpty(path)
 }
 
 // resolve follows symbolic links, but does not touch the mountpoint itself if a snapfs is mounted there: its server
@@ -67,7 +73,7 @@ func mountpointError(err error) error {
 	return err
 }
 
-func checkDirectory(path string, nonEmpty bool) error {
+func checkDirectory(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return mountpointError(err)
@@ -75,21 +81,23 @@ func checkDirectory(path string, nonEmpty bool) error {
 	if !info.IsDir() {
 		return ErrNotDirectory
 	}
-	if nonEmpty {
-		return nil
-	}
+	return nil
+}
+
+func checkEmpty(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	if _, err := d.Readdirnames(1); !errors.Is(err, io.EOF) {
-		if err != nil {
-			return err
-		}
-		return ErrNotEmpty
+	_, err = d.Readdirnames(1)
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil:
+		return err
 	}
-	return nil
+	return ErrNotEmpty
 }
 
 // apart refuses a mountpoint from which the server could reach its store only through itself.

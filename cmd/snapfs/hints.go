@@ -57,6 +57,7 @@ var plainHints = []struct {
 	{restore.ErrDoubt, "name the snapshot by its ID or as DATASET@NAME, or give --scratch DIR with room for all that comes"},
 	{restore.ErrDeleteListed, "use --force if that is really meant"},
 	{restore.ErrFull, "free some space and run the same command again: it goes on where it ended"},
+	{restore.ErrReadOnly, "mount it for writing, or give another DIR with --to"},
 	{archive.ErrOrder, "give the set with the snapshot first, then its parents, newest first; or --scratch DIR with room for all of it"},
 	{archive.ErrOtherSet, "leave it out, or give the directory it lies in: what is not needed there is passed over"},
 	{archive.ErrOtherStore, "give volumes of one store at a time; 'snapfs archive info' shows whose they are"},
@@ -76,6 +77,7 @@ var plainHints = []struct {
 	{archive.ErrParityLost, "give the --parity-dir that the set was begun with, or put its volumes back where they were written"},
 	{archive.ErrNotArchived, "'snapfs archive sets' lists the sets and how they are; 'snapfs archive create' makes one"},
 	{fs.ErrMissing, "make the directory first"},
+	{fs.ErrNotDirectory, "give an empty directory"},
 	{fs.ErrNotEmpty, "use an empty directory, or --nonempty to cover what is in it"},
 	{fs.ErrMounted, "'snapfs umount' ends a mount"},
 	{fs.ErrStale, "'snapfs umount --lazy' takes it away"},
@@ -153,8 +155,8 @@ func typedHints(err error) []string {
 	if errors.As(err, &path) && errors.Is(err, os.ErrNotExist) && !as[syscall.Errno](err) { // in a snapshot, not in a directory
 		return []string{"'snapfs find NAME' and 'snapfs versions DATASET:PATH' tell which snapshots have it"}
 	}
-	if errors.Is(err, os.ErrPermission) {
-		return []string{"run snapfs as a user who may do that, for instance as root"}
+	if hint := errnoHint(err); hint != "" {
+		return []string{hint}
 	}
 	var incomplete *incompleteError
 	if errors.As(err, &incomplete) && os.Geteuid() != 0 {
@@ -188,4 +190,17 @@ func typedHints(err error) []string {
 		return []string{"only what needs these bytes is affected; other files and snapshots can be read"}
 	}
 	return nil
+}
+
+// errnoHint says what to do about what the operating system refuses.
+func errnoHint(err error) string {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return "run snapfs as a user who may do that, for instance as root"
+	case errors.Is(err, syscall.EROFS):
+		return "mount that file system for writing, or choose another place"
+	case errors.Is(err, syscall.ENOTDIR):
+		return "a file is where a directory should be: choose another place, or move the file away"
+	}
+	return ""
 }
