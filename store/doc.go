@@ -34,6 +34,16 @@
 //	mac             keyed BLAKE3-256 in hexadecimal, under the bundle's MAC key, of the object without "mac", fields sorted
 //	                by name, no white space: fields added later are covered as well
 //
+// Features, in both lists but for the last one:
+//
+//	blake3-ids          IDs of blobs are keyed BLAKE3-256
+//	aes-256-gcm         frames are sealed with AES-256-GCM (package volume)
+//	zstd, s2            frames may be compressed so
+//	fastcdc-keyed-gear  large files are cut where package chunker says, with a gear table of the store's own
+//	paged-nodes         directories and lists of chunks have pages (package snapshot)
+//	facts               the history is a chain of facts, as below
+//	append-only         in features_write only: facts that remove something count only if they are signed by an admin
+//
 // # Blobs
 //
 // A blob is content with an ID: the keyed BLAKE3-256 of its plaintext, under a key of its kind derived from the bundle.
