@@ -253,6 +253,26 @@ func TestDu(t *testing.T) {
 	}
 }
 
+// TestDuReads: totals stand in the entries of directories; what lies below is not read.
+func TestDuReads(t *testing.T) {
+	w := newWorld(4)
+	for i := range 200 {
+		dir := fmt.Sprintf("/d%03d", i)
+		w.paths[dir], w.paths[dir+"/sub"] = w.newEntry(TypeDir), w.newEntry(TypeDir)
+		for k := range 50 {
+			w.paths[fmt.Sprintf("%s/sub/%02d", dir, k)] = w.newEntry(TypeFile)
+		}
+	}
+	blobs := snapshottest.New()
+	for path, most := range map[string]int{"/": 1, "/d050": 3, "/d050/sub": 4} {
+		tree := w.open(t, blobs)
+		clear(blobs.Gets)
+		if entries, _, err := Du(t.Context(), tree, path); err != nil || entries < 50 || len(blobs.Gets) > most {
+			t.Errorf("%s: %d entries, %d nodes read, want at most %d; %v", path, entries, len(blobs.Gets), most, err)
+		}
+	}
+}
+
 func BenchmarkDiff(b *testing.B) {
 	w := newWorld(5)
 	for i := range 100_000 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,6 +24,7 @@ func TestExitCode(t *testing.T) {
 		{nil, 0},
 		{errors.New("anything"), 1},
 		{&snapshot.UnknownError{Ref: "x", What: "snapshot"}, 1},
+		{&snapshot.AmbiguousError{Ref: "ab"}, 1},
 		{backup.ErrNewSource, 1},
 		{&commandError{7, nil}, 1},
 		{&store.LockedError{}, 1},
@@ -75,5 +77,16 @@ func TestInterruptedBeatsWhatFollowsFromIt(t *testing.T) {
 	}
 	if code := p.finish(ctx, nil); code != exitDone {
 		t.Errorf("what was done all the same has exit code %d", code)
+	}
+}
+
+// TestAmbiguousID: the hint says what an ID's beginning could mean.
+func TestAmbiguousID(t *testing.T) {
+	first := snapshot.Listed{Snapshot: store.Snapshot{ID: store.ID{0xab, 1}, Dataset: "d", Name: "one"}}
+	second := snapshot.Listed{Snapshot: store.Snapshot{ID: store.ID{0xab, 2}, Dataset: "d", Name: "two"}}
+	got := hints(&snapshot.AmbiguousError{Ref: "ab", Candidates: []snapshot.Listed{first, second}})
+	want := []string{first.ID.String() + " is d@one", second.ID.String() + " is d@two"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
