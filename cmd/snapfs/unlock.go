@@ -125,8 +125,9 @@ func (p *program) givenSecret(ctx context.Context) (s store.Secret, found bool, 
 			return s, true, err
 		}
 	}
-	if password := p.env.get("SNAPFS_PASSWORD"); password != "" {
-		return store.Secret{Password: []byte(password)}, true, nil
+	if given := p.env.get("SNAPFS_PASSWORD"); given != "" {
+		s.Password, err = password([]byte(given), "$SNAPFS_PASSWORD")
+		return s, true, err
 	}
 	return s, false, nil
 }
@@ -163,18 +164,18 @@ func (p *program) environmentSecret() (f secretFlags) {
 }
 
 // newPassword finds the password for a new slot where options or environment name one.
-func (p *program) newPassword(ctx context.Context, f secretFlags) (password []byte, found bool, err error) {
+func (p *program) newPassword(ctx context.Context, f secretFlags) (secret []byte, found bool, err error) {
 	switch {
 	case f.passwordFile != "":
-		password, err = readPasswordFile(f.passwordFile)
+		secret, err = readPasswordFile(f.passwordFile)
 	case f.passwordCommand != "":
-		password, err = p.passwordFromCommand(ctx, f.passwordCommand)
+		secret, err = p.passwordFromCommand(ctx, f.passwordCommand)
 	case p.env.get("SNAPFS_NEW_PASSWORD") != "":
-		password = []byte(p.env.get("SNAPFS_NEW_PASSWORD"))
+		secret, err = password([]byte(p.env.get("SNAPFS_NEW_PASSWORD")), "$SNAPFS_NEW_PASSWORD")
 	default:
 		return nil, false, nil
 	}
-	return password, true, givenBy(newSecretHint, err)
+	return secret, true, givenBy(newSecretHint, err)
 }
 
 // askNewPassword asks twice.
