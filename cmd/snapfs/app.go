@@ -6,7 +6,6 @@ import (
 	"io"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -184,9 +183,9 @@ func (p *program) finish(ctx context.Context, err error) int {
 		err = errInterrupted
 	}
 	code := exitCode(err)
-	if text := message(err); text != "" {
-		for line := range strings.Lines(text) { // errors joined have one each
-			p.say("%s", strings.TrimSuffix(line, "\n"))
+	if told := messages(err); len(told) > 0 {
+		for _, text := range told {
+			p.say("%s", text)
 		}
 		for _, h := range hints(err) {
 			p.say("hint: %s", h)
@@ -195,8 +194,8 @@ func (p *program) finish(ctx context.Context, err error) int {
 	return code
 }
 
-// say writes a message for people.
+// say writes a message for people. On a terminal it is one line, whatever the names in it are.
 func (p *program) say(format string, args ...any) {
-	p.err.print("snapfs: " + p.err.text(fmt.Sprintf(format, args...)) + "\n")
+	p.err.print("snapfs: " + p.err.name(fmt.Sprintf(format, args...)) + "\n")
 	p.err.flush()
 }

@@ -180,5 +180,5 @@ func (p *program) printImported(r *reporter, i archive.Imported) {
 	if e.Error != "" {
 		text += ": " + e.Error
 	}
-	p.out.printf("%s\n", p.out.text(text))
+	p.out.printf("%s\n", p.out.name(text))
 }

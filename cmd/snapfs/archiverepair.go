@@ -106,5 +106,5 @@ func (p *program) printRepaired(r *reporter, d archive.Repaired) {
 		}
 		text += ", written to " + e.Path
 	}
-	p.out.printf("%s\n", p.out.text(text))
+	p.out.printf("%s\n", p.out.name(text))
 }

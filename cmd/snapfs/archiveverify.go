@@ -139,7 +139,7 @@ func (p *program) printArchiveFinding(r *reporter, f archive.Finding) {
 	if f.Heals {
 		text += "; its parity heals it"
 	}
-	p.out.printf("%s\n", p.out.text(text))
+	p.out.printf("%s\n", p.out.name(text))
 	for i, h := range f.Hits {
 		if i == pathsShown && !p.global.verbose {
 			p.out.printf("  and %s more; --verbose shows all\n", count(int64(len(f.Hits)-i), "path", "paths"))

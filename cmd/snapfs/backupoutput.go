@@ -128,7 +128,7 @@ func (p *program) printBackup(r *backup.Result, o backupOptions) error {
 			p.out.print(*s.Snapshot + "\n")
 		}
 	default:
-		p.out.print(p.out.text(backupText(r, o)))
+		p.out.print(backupText(r, o))
 		if p.global.verbose && r.Snapshot.Head != (store.ID{}) {
 			p.out.printf("head %s\n", r.Snapshot.Head)
 		}

@@ -134,7 +134,7 @@ func owner(name string, id uint32) string {
 	if name == "" {
 		return strconv.FormatUint(uint64(id), 10)
 	}
-	return escape(name, false)
+	return escape(name)
 }
 
 // modeString writes permission bits as ls does: rwsr-xr-t.

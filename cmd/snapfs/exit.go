@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"snapfs/fs"
 	"snapfs/snapshot"
@@ -107,10 +108,45 @@ func as[T error](err error) bool {
 	return errors.As(err, &target)
 }
 
-// message is what to print of an error, "" for nothing.
-func message(err error) string {
+// messages are what to print of an error, none for nothing.
+func messages(err error) []string {
 	if err == nil || as[*exitError](err) || errors.Is(err, errPipe) {
-		return ""
+		return nil
 	}
-	return err.Error()
+	return texts(err)
+}
+
+// texts are one for each error that was joined, with what was wrapped around them. They are not parted at newlines: names may have those.
+func texts(err error) []string {
+	whole := err.Error()
+	parts := unwrap(err)
+	if len(parts) == 0 {
+		return []string{whole}
+	}
+	var list []string
+	for _, part := range parts {
+		list = append(list, texts(part)...)
+	}
+	if strings.Join(list, "\n") == whole {
+		return list
+	}
+	last := parts[len(parts)-1]
+	before, ok := strings.CutSuffix(whole, last.Error())
+	if !ok {
+		return []string{whole}
+	}
+	list = texts(last)
+	list[0] = before + list[0]
+	return list
+}
+
+// unwrap is what an error wraps.
+func unwrap(err error) []error {
+	if e, ok := err.(interface{ Unwrap() []error }); ok {
+		return e.Unwrap()
+	}
+	if inner := errors.Unwrap(err); inner != nil {
+		return []error{inner}
+	}
+	return nil
 }

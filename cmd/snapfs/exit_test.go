@@ -61,8 +61,25 @@ func TestExitCode(t *testing.T) {
 
 func TestEndingQuietly(t *testing.T) {
 	for _, err := range []error{errPipe, &exitError{3}, nil} {
-		if text := message(err); text != "" {
-			t.Errorf("message of %v is %q", err, text)
+		if list := messages(err); len(list) > 0 {
+			t.Errorf("messages of %v are %q", err, list)
+		}
+	}
+}
+
+func TestMessages(t *testing.T) {
+	a, b := errors.New("a"), errors.New("two\nlines")
+	for want, err := range map[string]error{
+		"a":                 a,
+		"two\nlines":        b,
+		"a|two\nlines":      errors.Join(a, b),
+		"x: two\nlines|a":   fmt.Errorf("x: %w", errors.Join(b, a)),
+		"a: a|two\nlines|a": fmt.Errorf("%w: %w", a, errors.Join(a, errors.Join(b, a))),
+		"two\nlines, not a": fmt.Errorf("%w, not %w", b, a),
+		"two\nlines inside": fmt.Errorf("%w inside", b),
+	} {
+		if got := strings.Join(messages(err), "|"); got != want {
+			t.Errorf("messages of %q: %q, want %q", err, got, want)
 		}
 	}
 }

@@ -44,14 +44,14 @@ func (p *program) runKeyExport() error {
 // sheetHead is what stands above the words, for who finds the sheet. No line begins with a number alone: those are the words'.
 func (p *program) sheetHead(slots []store.KeySlot) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Keys of the snapfs store in %s\nPrinted %s by %s\n\n", escape(p.global.store, false), p.now().In(p.zone).Format("2006-01-02"), programName())
+	fmt.Fprintf(&b, "Keys of the snapfs store in %s\nPrinted %s by %s\n\n", escape(p.global.store), p.now().In(p.zone).Format("2006-01-02"), programName())
 	b.WriteString("What opens the store together with this sheet:\n")
 	clear := false
 	for _, s := range slots {
 		clear = clear || s.Kind == store.SlotClear
 		fmt.Fprintf(&b, "  slot %s  %s  made %s", s.ID, s.Kind, s.Created.In(p.zone).Format("2006-01-02"))
 		if s.Label != "" {
-			fmt.Fprintf(&b, "  %s", escape(s.Label, false))
+			fmt.Fprintf(&b, "  %s", escape(s.Label))
 		}
 		b.WriteString("\n")
 	}

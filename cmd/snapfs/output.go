@@ -72,21 +72,13 @@ func (o *output) name(s string) string {
 	if !o.terminal {
 		return s
 	}
-	return escape(s, false)
-}
-
-// text is name for messages, which may have several lines.
-func (o *output) text(s string) string {
-	if !o.terminal {
-		return s
-	}
-	return escape(s, true)
+	return escape(s)
 }
 
 // escape replaces bytes that are not UTF-8 and characters that control or reorder text by \x1b, \n, \u202e and the like.
-func escape(s string, keepNewlines bool) string {
+func escape(s string) string {
 	harmless := func(r rune) bool {
-		return !unicode.IsControl(r) && !unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) || keepNewlines && r == '\n'
+		return !unicode.IsControl(r) && !unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
 	}
 	if utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !harmless(r) }) < 0 {
 		return s

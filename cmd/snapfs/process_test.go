@@ -375,6 +375,18 @@ func TestProgressOnTerminal(t *testing.T) {
 	}
 }
 
+// A name must not look like another message.
+func TestMessagesOnTerminal(t *testing.T) {
+	clearStore(t)
+	name := filepath.Join(t.TempDir(), "a\nsnapfs: all is well")
+	if code, shown := converse(t, process(t, "backup", name)); code != exitFailed || strings.Count(shown, `a\nsnapfs: all is well: no such file`) != 2 {
+		t.Errorf("exit code %d, shown %q", code, shown)
+	}
+	if code, out := finishes(t, process(t, "backup", name)); code != exitFailed || strings.Count(out, name+": no such file") != 2 {
+		t.Errorf("without a terminal: exit code %d, %q", code, out)
+	}
+}
+
 // damage flips a byte in the middle of each large volume.
 func damage(t *testing.T, store string) {
 	t.Helper()

@@ -57,7 +57,7 @@ func (r *reporter) progress(event func() any, line func() string) {
 		r.p.out.flush()
 		return
 	}
-	text := []rune(escape(line(), false))
+	text := []rune(escape(line()))
 	if len(text) >= r.p.err.width {
 		text = text[:max(r.p.err.width-1, 0)]
 	}

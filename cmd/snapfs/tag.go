@@ -33,7 +33,7 @@ func (p *program) tagCommand() *cli.Command {
 // checkTags refuses tags that could not be told apart in a list.
 func checkTags(tags []string) error {
 	for _, t := range tags {
-		if t == "" || strings.ContainsAny(t, ", \t\n") || escape(t, false) != t {
+		if t == "" || strings.ContainsAny(t, ", \t\n") || escape(t) != t {
 			return usagef("%q is no tag: it must not be empty, nor have commas, white space or control characters", t)
 		}
 	}

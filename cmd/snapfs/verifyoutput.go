@@ -116,7 +116,7 @@ func (v *verifyReport) eachEvent(f store.Finding, fn func(findingEvent)) {
 const pathsShown = 10
 
 func (p *program) printFinding(v *verifyReport, f store.Finding) error {
-	if err := p.out.printf("%s%s: %s\n", place(f), f.Problem, f.Text); err != nil || f.Healed {
+	if err := p.out.printf("%s%s: %s\n", place(f), f.Problem, p.out.name(f.Text)); err != nil || f.Healed {
 		return err
 	}
 	shown, more := 0, 0
