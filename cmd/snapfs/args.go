@@ -60,9 +60,10 @@ type arranger struct {
 	commands []*cli.Command // what the next argument may name
 
 	path, global, local, rest []string
-	args                      int  // arguments before "--"; -1: none met
-	version                   bool // --version was met before any command, as other programs have it
-	help                      bool // --help was met: it is as if "help COMMAND" had been typed
+	early                     []string // options of a command that is not met yet, with their values
+	args                      int      // arguments before "--"; -1: none met
+	version                   bool     // --version was met before any command, as other programs have it
+	help                      bool     // --help was met: it is as if "help COMMAND" had been typed
 }
 
 func (a *arranger) read(words []string) error {
@@ -78,11 +79,9 @@ func (a *arranger) read(words []string) error {
 					return err
 				}
 			}
-			return nil
-		case strings.HasPrefix(word, "--"):
-			words, err = a.long(word[2:], words)
-		case len(word) > 1 && word[0] == '-':
-			words, err = a.short(word[1:], words)
+			return a.setLeft()
+		case isOption(word):
+			words, err = a.option(word, words)
 		case word == "" && len(a.commands) == 0:
 			err = usagef("an argument is empty")
 		default:
@@ -92,7 +91,20 @@ func (a *arranger) read(words []string) error {
 			return err
 		}
 	}
-	return nil
+	return a.setLeft()
+}
+
+func isOption(word string) bool { return len(word) > 1 && word[0] == '-' }
+
+// option takes a word that is an option, and of those that follow its value.
+func (a *arranger) option(word string, words []string) ([]string, error) {
+	if rest, ok := a.setAside(word, words); ok {
+		return rest, nil
+	}
+	if name, ok := strings.CutPrefix(word, "--"); ok {
+		return a.long(name, words)
+	}
+	return a.short(word[1:], words)
 }
 
 // argument takes a word that is no option: a command as long as one may follow.
@@ -105,6 +117,9 @@ func (a *arranger) argument(word string) error {
 		if c.HasName(word) {
 			a.command, a.commands = c, c.Subcommands
 			a.path = append(a.path, c.Name)
+			if len(a.commands) == 0 {
+				return a.setEarly()
+			}
 			return nil
 		}
 	}
@@ -178,8 +193,7 @@ func next(name string, words []string) (value string, rest []string, err error) 
 	return words[0], words[1:], nil
 }
 
-// flag finds an option of the command met so far or a global one, and the list it belongs to. An option that stands
-// before its command is found too late for that: it must be global.
+// flag finds an option of the command met so far or a global one, and the list it belongs to.
 func (a *arranger) flag(option string) (cli.Flag, *[]string, error) {
 	name := strings.TrimLeft(option, "-")
 	if a.command != nil {
