@@ -19,6 +19,14 @@ type SheetError struct{ Problems []string }
 
 func (e *SheetError) Error() string { return strings.Join(e.Problems, "\n") }
 
+// Unwrap gives an error for each of them.
+func (e *SheetError) Unwrap() (list []error) {
+	for _, p := range e.Problems {
+		list = append(list, errors.New(p))
+	}
+	return list
+}
+
 // Is makes errors.Is(err, ErrSheet) true.
 func (e *SheetError) Is(target error) bool { return target == ErrSheet }
 
