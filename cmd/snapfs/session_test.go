@@ -171,6 +171,8 @@ func TestStreams(t *testing.T) {
 	}
 	refuse(t, exitFailed, "status 1", "", "backup", "--command", "false | cat", "--as", "bad")
 	refuse(t, exitFailed, "starting the command", "", "backup", "--as", "bad", "--", "/no/such/program")
+	refuse(t, exitUsage, "no file name", "", "backup", "--command", "echo", "--dataset", "long", "--as", strings.Repeat("n", 256))
+	succeed(t, "backup", "--command", "echo", "--dataset", "long", "--as", strings.Repeat("n", 255), "--quiet")
 	refuse(t, exitFailed, "stream is empty", "--allow-empty", "backup", "--command", "true", "--as", "bad")
 	refuse(t, exitFailed, "no such", "", "ls", "bad")
 	succeed(t, "backup", "--command", "true", "--as", "empty", "--allow-empty", "--quiet")

@@ -24,6 +24,9 @@ type streamOptions struct {
 	allowEmpty bool
 }
 
+// longestName is what a directory of Linux takes, bytes: a longer one could be neither mounted nor restored.
+const longestName = 255
+
 // hasCommand reports whether a command makes the stream; s may be nil.
 func (s *streamOptions) hasCommand() bool { return s != nil && s.argv != nil }
 
@@ -53,7 +56,7 @@ func (p *program) streamOptions(c *cli.Context, args []string) (*streamOptions, 
 	if len(args) > 0 {
 		return nil, usagef("a stream and the path %s cannot be in one snapshot", args[0])
 	}
-	if strings.ContainsAny(s.name, "/\x00") || s.name == "." || s.name == ".." {
+	if strings.ContainsAny(s.name, "/\x00") || s.name == "." || s.name == ".." || len(s.name) > longestName {
 		return nil, usagef("%q is no file name for a stream", s.name)
 	}
 	return s, checkStreamOnly(c)
