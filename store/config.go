@@ -5,9 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -177,7 +175,7 @@ func noStore(dir string) error {
 func readConfig(dir string) (config, error) {
 	var c config
 	data, err := os.ReadFile(filepath.Join(dir, configName))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+	if isNothing(err) {
 		return c, noStore(dir)
 	}
 	if err != nil {

@@ -25,6 +25,8 @@ var (
 	ErrHeld = errors.New("store is held by another process that cannot be reached")
 	// ErrNotOwner: only the owner of the store's directory and root may open it.
 	ErrNotOwner = errors.New("only root and the owner of the store may open it")
+	// ErrUnreachable: the store's directory cannot be looked at.
+	ErrUnreachable = errors.New("the store cannot be reached")
 	// ErrInside: something would be written into the store's directory that is not the store's.
 	ErrInside = errors.New("inside the store")
 )

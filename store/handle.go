@@ -56,8 +56,8 @@ type Options struct {
 }
 
 // Open holds the store in dir, or reaches the process that does. If that process ends, the Store becomes
-// holder itself or finds the next one; callers notice nothing. Errors: ErrNoStore, ErrNotOwner, ErrNewerFormat,
-// ErrConfig, ErrHeld, those of unlocking.
+// holder itself or finds the next one; callers notice nothing. Errors: ErrNoStore, ErrUnreachable, ErrNotOwner,
+// ErrNewerFormat, ErrConfig, ErrHeld, those of unlocking.
 func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	dir, err := AbsolutePath(dir)
 	if err != nil {

@@ -2,9 +2,7 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -47,15 +45,15 @@ var (
 // key are read in spite of misspellings, and those of a command line.
 func EditDistance(a, b string) int { return seal.EditDistance(a, b) }
 
-// KeySlots lists the key slots of the store in dir; it needs no secret. Errors: ErrNoStore.
+// KeySlots lists the key slots of the store in dir; it needs no secret. Errors: ErrNoStore, ErrUnreachable.
 func KeySlots(dir string) ([]KeySlot, error) {
 	keys := filepath.Join(dir, keysName)
-	if _, err := os.Stat(filepath.Join(dir, configName)); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(dir, configName)); isNothing(err) {
 		return nil, noStore(dir)
 	}
 	slots, err := seal.List(keys)
 	if err != nil {
-		return nil, fmt.Errorf("key slots of %s: %w", dir, err)
+		return nil, fmt.Errorf("key slots of %s: %w", dir, unreachable(err))
 	}
 	return slots, nil
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"snapfs/store/seal"
@@ -175,14 +176,27 @@ func lockEmpty(dir string) (*storeLock, error) {
 	return lock, nil
 }
 
+// isNothing reports whether a path leads nowhere.
+func isNothing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
+// unreachable marks what nobody but the owner of a store may look at.
+func unreachable(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	return err
+}
+
 // checkOwner refuses everybody but root and the owner of the store.
 func checkOwner(dir string) error {
 	uid, _, err := owner(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case isNothing(err):
 		return fmt.Errorf("%s: %w", dir, ErrNoStore)
-	}
-	if err != nil {
-		return err
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	if me := os.Geteuid(); me != 0 && me != uid {
 		return fmt.Errorf("%s belongs to user %d: %w", dir, uid, ErrNotOwner)

@@ -19,14 +19,14 @@ import (
 
 // VerifyFiles checks what can be checked of the store in dir without a key: each volume's label, frames, their sums and numbers,
 // parity and trailer. It only reads, also beside a process that holds the store. It cannot see whether facts or blobs are
-// missing, forged, or wanted at all. Errors: ErrNoStore.
+// missing, forged, or wanted at all. Errors: ErrNoStore, ErrUnreachable.
 func VerifyFiles(ctx context.Context, dir string, event func(VerifyEvent) error) (VerifySummary, error) {
 	disk, err := onDisk(volumesDir(dir))
-	if errors.Is(err, fs.ErrNotExist) {
+	if isNothing(err) {
 		return VerifySummary{}, fmt.Errorf("%s: %w", dir, ErrNoStore)
 	}
 	if err != nil {
-		return VerifySummary{}, err
+		return VerifySummary{}, unreachable(err)
 	}
 	f := &filesCheck{dir: dir, event: event}
 	if c, err := readConfig(dir); err == nil {

@@ -63,7 +63,7 @@ var exitCodes = []struct {
 	{exitUsage, is(archive.ErrName, archive.ErrParityVolumes)},
 	{exitLocked, is(errNoSecret, store.ErrWrongSecret, store.ErrNoSlot, store.ErrIdentity)},
 	{exitNoStore, is(store.ErrNoStore)},
-	{exitHeld, is(store.ErrHeld, store.ErrNotOwner)},
+	{exitHeld, is(store.ErrHeld, store.ErrNotOwner, store.ErrUnreachable)},
 	{exitDamage, isDamage},
 	{exitIncomplete, as[*incompleteError]},
 }

@@ -41,6 +41,7 @@ func TestExitCode(t *testing.T) {
 		{store.ErrNoStore, 10},
 		{store.ErrHeld, 11},
 		{store.ErrNotOwner, 11},
+		{store.ErrUnreachable, 11},
 		{store.ErrWrongSecret, 12},
 		{store.ErrNoSlot, 12},
 		{errNoSecret, 12},
