@@ -59,8 +59,11 @@ func ParseTime(s string, now time.Time, zone *time.Location) (at time.Time, exac
 	if at, ok := parseRFC3339(s); ok {
 		return at.In(zone), false, nil
 	}
-	return at, false, &TimeError{s, "want a snapshot's name, 2026-11-22, 2026-11-22T03:15, 2026-11-22T03:15:07, RFC 3339, or -3d"}
+	return at, false, &TimeError{s, wantTime + "-3d"}
 }
+
+// wantTime names the forms of a TIME but for the last, which is counted from now.
+const wantTime = "want a snapshot's name, 2026-11-22, 2026-11-22T03:15, 2026-11-22T03:15:07, RFC 3339, or "
 
 // Keepable refuses a time, given as s, that a store cannot hold. Errors: *TimeError.
 func Keepable(s string, at time.Time) error {
@@ -87,6 +90,9 @@ func parseFuture(s string, now time.Time, zone *time.Location) (time.Time, error
 	rest, found := strings.CutPrefix(s, "+")
 	if !found {
 		at, _, err := ParseTime(s, now, zone)
+		if err != nil && !strings.HasPrefix(s, "-") {
+			err = &TimeError{s, wantTime + "+30d"}
+		}
 		return at, err
 	}
 	d, reason := parseDuration(rest)

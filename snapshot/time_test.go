@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 )
@@ -110,6 +111,9 @@ func TestParseFuture(t *testing.T) {
 		if _, err := ParseFuture(in, now, time.UTC); !errors.Is(err, ErrSyntax) {
 			t.Errorf("%q: %v", in, err)
 		}
+	}
+	if _, err := ParseFuture("30d", now, time.UTC); err == nil || !strings.Contains(err.Error(), "or +30d") || strings.Contains(err.Error(), "-3d") {
+		t.Errorf("what is no time in the future: %v", err)
 	}
 }
 
