@@ -256,7 +256,12 @@ func TestLooking(t *testing.T) {
 	if got := succeed(t, "versions", "-0", "d:kept"); strings.Count(got, "\x00") != 1 || succeed(t, "cat", strings.TrimSuffix(got, "\x00")) != "kept" {
 		t.Errorf("versions -0: %q", got)
 	}
-	refuse(t, exitFailed, "no dataset covers this path", "", "versions", "/nowhere/at/all")
+	for _, path := range []string{"/nowhere/at/all", filepath.Join(tree, "nowhere")} { // no results are no failure
+		if r := runLine(t, "", "versions", path); r.code != exitDone || r.stdout != "" || strings.Contains(r.stderr, "no dataset covers") != (path == "/nowhere/at/all") {
+			t.Errorf("versions %s: %+v", path, r)
+		}
+	}
+	refuse(t, exitFailed, "dataset nowhere: not found", "", "versions", "nowhere:x")
 }
 
 func TestRestoreAndDump(t *testing.T) {

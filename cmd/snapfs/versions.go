@@ -44,7 +44,7 @@ type versionObject struct {
 
 func (p *program) runVersions(ctx context.Context, o versionsOptions) error {
 	return p.withStore(ctx, "versions of "+o.arg, func(st *store.Store) error {
-		paths, err := lookedUp(ctx, st, o.arg)
+		paths, err := p.lookedUp(ctx, st, o.arg)
 		if err != nil {
 			return err
 		}
@@ -63,7 +63,7 @@ func (p *program) runVersions(ctx context.Context, o versionsOptions) error {
 }
 
 // lookedUp finds which snapshots may have what arg names, and as which path below them.
-func lookedUp(ctx context.Context, st *store.Store, arg string) ([]snapshot.DatasetPath, error) {
+func (p *program) lookedUp(ctx context.Context, st *store.Store, arg string) ([]snapshot.DatasetPath, error) {
 	if dataset, below, ok := strings.Cut(arg, ":"); ok && snapshot.DatasetName(dataset) == nil {
 		list, err := snapshot.List(ctx, st, snapshot.Filter{Dataset: dataset})
 		if err == nil && len(list) == 0 {
@@ -76,8 +76,9 @@ func lookedUp(ctx context.Context, st *store.Store, arg string) ([]snapshot.Data
 		return nil, err
 	}
 	paths, err := snapshot.Covering(ctx, st, source)
-	if err == nil && len(paths) == 0 {
-		err = fmt.Errorf("%s: no dataset covers this path: %w", source, store.ErrNotFound)
+	if err == nil && len(paths) == 0 && !p.global.quiet {
+		p.say("%s: no dataset covers this path", source)
+		p.say("hint: 'snapfs dataset list' shows what each dataset is a copy of")
 	}
 	return paths, err
 }
