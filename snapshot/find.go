@@ -15,6 +15,15 @@ type FindOptions struct {
 	Regexp    bool
 	Snapshots []Listed
 	Memory    int64 // for what is known of directories seen before, bytes; 0: 64 MiB
+
+	Progress func(FindProgress) // called often; may be nil
+}
+
+// FindProgress is how far a search is.
+type FindProgress struct {
+	Snapshots int // searched
+	Pages     int64
+	Current   string // the directory in work
 }
 
 // Find calls fn for every entry that matches in every snapshot, in the order of the snapshots and in each a directory
@@ -33,22 +42,25 @@ func Find(ctx context.Context, st Store, o FindOptions, fn func(Match) error) er
 	if err != nil {
 		return err
 	}
-	f := finder{pattern: p, fn: fn, memo: newFindMemo(o.Memory)}
+	f := finder{pattern: p, fn: fn, memo: newFindMemo(o.Memory), progress: o.Progress}
 	cache := NewCache(0)
 	for i := range o.Snapshots {
 		if err := f.snapshot(ctx, st, &o.Snapshots[i], cache); err != nil {
 			return err
 		}
+		f.done.Snapshots++
 	}
 	return f.damage.err()
 }
 
 // finder searches one snapshot after the other.
 type finder struct {
-	pattern *pathPattern
-	fn      func(Match) error
-	memo    *findMemo
-	damage  damage
+	pattern  *pathPattern
+	fn       func(Match) error
+	memo     *findMemo
+	damage   damage
+	progress func(FindProgress)
+	done     FindProgress
 
 	at   *Listed // the snapshot in work
 	tree *Tree
@@ -93,6 +105,10 @@ func (f *finder) page(ctx context.Context, r ref, path string, load func() (*pag
 	p, err := load()
 	if err != nil {
 		return nil, f.failed(ctx, &PathError{Op: "search", Path: f.at.Ref() + ":" + path, Err: err})
+	}
+	if f.done.Pages++; f.progress != nil {
+		f.done.Current = path
+		f.progress(f.done)
 	}
 	n := &findNode{}
 	for i := range p.len() {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/urfave/cli/v2"
 
@@ -52,14 +53,24 @@ func (p *program) runFind(ctx context.Context, o findOptions) error {
 		if err != nil {
 			return err
 		}
-		f := snapshot.FindOptions{Pattern: o.pattern, Regexp: o.regex, Snapshots: list}
+		r := p.newReporter()
+		defer r.clear()
+		f := snapshot.FindOptions{Pattern: o.pattern, Regexp: o.regex, Snapshots: list, Progress: func(g snapshot.FindProgress) {
+			r.progress(nil, func() string { return findLine(g, len(list)) })
+		}}
 		return snapshot.Find(ctx, st, f, func(m snapshot.Match) error {
+			defer r.lines()()
 			if p.global.json {
 				return p.out.object(matchObject{newEntryObject(m.Snapshot.ID.String(), m.Path, m.Entry), m.Snapshot.Dataset, m.Snapshot.Name})
 			}
 			return p.out.print(m.Snapshot.Ref() + ":" + p.out.name(m.Path) + p.ending(o.zero))
 		})
 	})
+}
+
+func findLine(g snapshot.FindProgress, total int) string {
+	return fmt.Sprintf("%s of %s, %s read  %s", formatCount(int64(g.Snapshots)), count(int64(total), "snapshot", "snapshots"),
+		count(g.Pages, "page of directories", "pages of directories"), g.Current)
 }
 
 // searched are the snapshots to look in.

@@ -43,12 +43,12 @@ func (r *reporter) wantsProgress() (json, line bool) {
 	return json && since >= eventEvery, line && since >= redrawEvery
 }
 
-// progress shows how far the job is. event is made only for JSON, line only for a terminal.
+// progress shows how far the job is. event is made only for JSON, line only for a terminal; without event (nil) JSON has none.
 func (r *reporter) progress(event func() any, line func() string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	json, draw := r.wantsProgress()
-	if !json && !draw {
+	if json && event == nil || !json && !draw {
 		return
 	}
 	r.last = r.p.now()

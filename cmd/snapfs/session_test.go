@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // object decodes the last line of JSON output.
@@ -262,6 +264,30 @@ func TestLooking(t *testing.T) {
 		}
 	}
 	refuse(t, exitFailed, "dataset nowhere: not found", "", "versions", "nowhere:x")
+}
+
+// A search may find nothing for long.
+func TestFindProgress(t *testing.T) {
+	twoSnapshots(t)
+	for _, test := range []struct {
+		option, want string
+	}{{"--verbose", "1 of 2 snapshots, "}, {"--no-progress", ""}, {"--quiet", ""}, {"--json", ""}} {
+		var stdout, stderr strings.Builder
+		p := newProgram(strings.NewReader(""), &stdout, &stderr)
+		now := time.Now()
+		p.now = func() time.Time {
+			now = now.Add(time.Minute)
+			return now
+		}
+		p.err.terminal, p.err.width = true, 80
+		ctx := context.Background()
+		if code := p.finish(ctx, p.execute(ctx, []string{"snapfs", "find", "no such name", test.option})); code != exitDone || stdout.Len() > 0 {
+			t.Errorf("%s: exit code %d, %q", test.option, code, stdout.String())
+		}
+		if shown := stderr.String(); test.want == "" && shown != "" || !strings.Contains(shown, test.want) || test.want != "" && !strings.HasSuffix(shown, "\r\x1b[K") {
+			t.Errorf("%s: shown %q", test.option, shown)
+		}
+	}
 }
 
 func TestRestoreAndDump(t *testing.T) {
