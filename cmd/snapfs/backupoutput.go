@@ -71,7 +71,7 @@ func newBackupSummary(r *backup.Result, o backupOptions) backupSummary {
 		s.Name = &r.Snapshot.Name
 	}
 	if r.Skipped {
-		s.Snapshot = s.Parent
+		s.Snapshot, s.Name = s.Parent, &r.ParentName
 	}
 	if o.stream.hasCommand() {
 		s.CommandStatus = new(int)

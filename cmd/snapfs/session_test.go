@@ -67,6 +67,10 @@ func TestBackupOutput(t *testing.T) {
 	if !regexp.MustCompile(`^[0-9a-f]{64}\n$`).MatchString(id) {
 		t.Errorf("--quiet prints %q", id)
 	}
+	skipped := object(t, succeed(t, "--json", "backup", file, "--dataset", "d", "--skip-unchanged"))
+	if name, ok := skipped["name"].(string); !ok || skipped["skipped"] != true || skipped["snapshot"] != strings.TrimSpace(id) || succeed(t, "ls", "d@"+name) != "file\n" {
+		t.Errorf("skipped: %v, the snapshot there is: %s", skipped, id)
+	}
 	if again := succeed(t, "--quiet", "backup", file, "--dataset", "d", "--skip-unchanged"); again != id {
 		t.Errorf("an unchanged backup that is skipped prints %q, not the last ID %q", again, id)
 	}

@@ -59,6 +59,7 @@ type Result struct {
 	Snapshot    store.Snapshot // zero when dry or skipped
 	Dataset     string
 	Parent      store.ID
+	ParentName  string
 	Entries     int64 // everything below the root
 	New         int64 // non-directories, each hard-link name once
 	Changed     int64
@@ -241,7 +242,7 @@ func (r *run) result() *Result {
 		Elapsed: time.Since(r.job.begun),
 	}
 	if r.job.parent != nil {
-		res.Parent = r.job.parent.ID
+		res.Parent, res.ParentName = r.job.parent.ID, r.job.parent.Name
 	}
 	return res
 }
