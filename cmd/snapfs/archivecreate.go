@@ -257,7 +257,7 @@ func (p *program) archivedSnapshots(ctx context.Context, st *store.Store, o *arc
 	}
 	met := map[store.ID]bool{}
 	for _, ref := range o.refs {
-		t, err := p.resolve(ctx, st, ref)
+		t, err := p.resolveWhole(ctx, st, ref)
 		if err != nil {
 			return nil, err
 		}

@@ -188,7 +188,7 @@ func (p *program) archivedSnapshot(ctx context.Context, st *store.Store, sets ar
 			}
 		}
 	}
-	t, err := p.resolve(ctx, st, ref)
+	t, err := p.resolveWhole(ctx, st, ref)
 	if err != nil {
 		return store.ArchivedSnapshot{}, err
 	}

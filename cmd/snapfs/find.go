@@ -78,7 +78,7 @@ func (p *program) searched(ctx context.Context, st *store.Store, o findOptions) 
 	if o.snapshot == "" {
 		return snapshot.List(ctx, st, snapshot.Filter{Dataset: o.dataset})
 	}
-	t, err := p.resolve(ctx, st, o.snapshot)
+	t, err := p.resolveWhole(ctx, st, o.snapshot)
 	if err != nil {
 		return nil, err
 	}

@@ -81,6 +81,9 @@ func (p *program) runHold(ctx context.Context, o holdOptions) error {
 			return err
 		}
 	}
+	if err := wholeSnapshot(o.snap); err != nil {
+		return err
+	}
 	return p.withStore(ctx, "hold of "+o.snap, func(st *store.Store) error {
 		t, err := snapshot.Resolve(ctx, st, o.snap, p.now(), p.zone)
 		if err != nil {

@@ -108,7 +108,7 @@ func (p *program) runMount(ctx context.Context, o mountOptions) error {
 // serveMount mounts and returns when the mount is gone. d is nil in the foreground.
 func (p *program) serveMount(ctx context.Context, st *store.Store, dir string, o mountOptions, d *daemon) error {
 	if o.snapshot != "" {
-		t, err := p.resolve(ctx, st, o.snapshot)
+		t, err := p.resolveWhole(ctx, st, o.snapshot)
 		if err != nil {
 			return err
 		}

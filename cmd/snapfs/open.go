@@ -71,6 +71,22 @@ func (p *program) resolve(ctx context.Context, st *store.Store, ref string) (*sn
 	return t, nil
 }
 
+// resolveWhole is resolve where a snapshot is wanted and nothing in it.
+func (p *program) resolveWhole(ctx context.Context, st *store.Store, ref string) (*snapshot.Target, error) {
+	if err := wholeSnapshot(ref); err != nil {
+		return nil, err
+	}
+	return p.resolve(ctx, st, ref)
+}
+
+// wholeSnapshot refuses SNAP:PATH where PATH would be passed over in silence.
+func wholeSnapshot(ref string) error {
+	if snap, below := snapshot.SplitRef(ref); below != "/" {
+		return &usageError{msg: ref + ": a snapshot is wanted here, without a path", hint: fmt.Sprintf("give %s alone", snap)}
+	}
+	return nil
+}
+
 // openTree finds SNAP or SNAP:PATH and opens its tree.
 func (p *program) openTree(ctx context.Context, st *store.Store, ref string) (*snapshot.Target, *snapshot.Tree, error) {
 	t, err := p.resolve(ctx, st, ref)

@@ -268,6 +268,13 @@ func TestLooking(t *testing.T) {
 		}
 	}
 	refuse(t, exitFailed, "dataset nowhere: not found", "", "versions", "nowhere:x")
+	for _, args := range [][]string{
+		{"find", "x", "--snapshot", "d:sub"}, {"mount", t.TempDir(), "--snapshot", "d:sub"}, {"tag", "d:sub"}, {"hold", "d:sub", "--forever"},
+		{"archive", "create", "d:sub", "--to", t.TempDir()}, {"archive", "explain", "d:sub"},
+	} {
+		refuse(t, exitUsage, "d:sub: a snapshot is wanted here, without a path", "give d alone", args...)
+	}
+	succeed(t, "find", "kept", "--snapshot", "d:")
 }
 
 // A search may find nothing for long.

@@ -44,6 +44,9 @@ func (p *program) runTag(ctx context.Context, o tagOptions) error {
 	if err := checkTags(append(o.add[:len(o.add):len(o.add)], o.remove...)); err != nil {
 		return err
 	}
+	if err := wholeSnapshot(o.snap); err != nil {
+		return err
+	}
 	return p.withStore(ctx, "tags of "+o.snap, func(st *store.Store) error {
 		t, err := snapshot.Resolve(ctx, st, o.snap, p.now(), p.zone)
 		if err != nil {
