@@ -304,6 +304,10 @@ func TestFindProgress(t *testing.T) {
 func TestRestoreAndDump(t *testing.T) {
 	tree := twoSnapshots(t)
 	to := filepath.Join(t.TempDir(), "to")
+	refuse(t, exitUsage, `: pattern "[": bracket is not closed`, "", "restore", "d", "--to", to, "--include", "[")
+	if r := runLine(t, "", "restore", "d", "--to", to, "--exclude", "["); strings.Contains(r.stderr, "contradict") {
+		t.Errorf("a malformed pattern: %s", r.stderr)
+	}
 	summary := object(t, succeed(t, "restore", "d", "--to", to, "--json"))
 	wantFields(t, summary, "event entries written equal deleted bytes_written skipped_metadata errors seconds")
 	if summary["errors"] != 0.0 || summary["written"] != 4.0 {

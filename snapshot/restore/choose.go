@@ -1,10 +1,6 @@
 package restore
 
-import (
-	"fmt"
-
-	"snapfs/snapshot"
-)
+import "snapfs/snapshot"
 
 // chooser applies Include and Exclude. A directory that is included is so with all that is below it; one that is
 // excluded is not entered.
@@ -23,7 +19,7 @@ func newChooser(include, exclude []string) (*chooser, error) {
 		}
 		m, err := snapshot.NewMatcher(patterns(part.lines))
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrOptions, err)
+			return nil, err
 		}
 		*part.to = m
 	}

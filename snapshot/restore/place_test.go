@@ -51,7 +51,8 @@ func TestSelection(t *testing.T) {
 	if _, err := runThrough(t, context.Background(), blobs, tree, Options{To: t.TempDir(), Path: "a/none"}); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
-	if _, err := runThrough(t, context.Background(), blobs, tree, Options{To: t.TempDir(), Include: []string{"[a"}}); !errors.Is(err, ErrOptions) {
+	var pattern *snapshot.PatternError
+	if _, err := runThrough(t, context.Background(), blobs, tree, Options{To: t.TempDir(), Include: []string{"[a"}}); !errors.As(err, &pattern) || errors.Is(err, ErrOptions) {
 		t.Error(err)
 	}
 }
