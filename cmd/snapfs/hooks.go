@@ -52,8 +52,12 @@ func resultSettings(r *backup.Result, err error) []string {
 		result = "incomplete"
 	}
 	settings := []string{"SNAPFS_RESULT=" + result, "SNAPFS_ERRORS=" + strconv.FormatInt(r.Errors, 10)}
-	if r.Snapshot.ID != (store.ID{}) {
-		settings = append(settings, "SNAPFS_SNAPSHOT="+r.Snapshot.ID.String(), "SNAPFS_NAME="+r.Snapshot.Name)
+	id, name := r.Snapshot.ID, r.Snapshot.Name
+	if r.Skipped {
+		id, name = r.Parent, r.ParentName
+	}
+	if id != (store.ID{}) {
+		settings = append(settings, "SNAPFS_SNAPSHOT="+id.String(), "SNAPFS_NAME="+name)
 	}
 	return settings
 }
