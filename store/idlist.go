@@ -69,11 +69,16 @@ func (l *IDListWriter) flush(ctx context.Context, level int) error {
 }
 
 func (l *IDListWriter) put(ctx context.Context, level int) (ID, error) {
+	page := encodeIDPage(level, l.levels[level])
+	l.levels[level] = l.levels[level][:0]
+	return l.w.Put(ctx, KindNode, page)
+}
+
+func encodeIDPage(level int, ids []byte) []byte {
 	w := AppendFields(nil)
 	w.Uint(tagIDPageLevel, uint64(level))
-	w.Bytes(tagIDPageIDs, l.levels[level])
-	l.levels[level] = l.levels[level][:0]
-	return l.w.Put(ctx, KindNode, w.Encoded())
+	w.Bytes(tagIDPageIDs, ids)
+	return w.Encoded()
 }
 
 // Finish returns the list's root, zero for an empty list, and how many IDs there are.

@@ -531,7 +531,7 @@ func FuzzRecords(f *testing.F) {
 	e := End{Set: [16]byte{1}, Volumes: []SetVolume{{ID: volume.ID{1}, Number: 1}}}
 	p := SetParity{Volumes: 2, Number: 1, Covered: []Covered{{ID: volume.ID{1}, Number: 1, Length: 4}}}
 	tb := Table{Volume: volume.ID{1}, Number: 1, Part: []byte{1}}
-	for _, b := range [][]byte{h.Encode(), e.Encode(), p.Encode(), tb.Encode(), encodeMetadataComplete(Counts{})} {
+	for _, b := range [][]byte{h.Encode(), e.Encode(), p.Encode(), tb.Encode(), encodeMetadataComplete(Counts{}), (&resumeState{}).encode()} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -539,6 +539,12 @@ func FuzzRecords(f *testing.F) {
 		_, _ = ParseEnd(data)
 		_, _ = ParseTable(data)
 		_, _ = ParseMetadataComplete(data)
+		var r resumeState
+		if r.decode(data) == nil {
+			if err := new(resumeState).decode(r.encode()); err != nil {
+				t.Error(err)
+			}
+		}
 		if p, err := ParseSetParity(data); err == nil {
 			if _, err := ParseSetParity(p.Encode()); err != nil {
 				t.Error(err)

@@ -194,3 +194,29 @@ func FuzzReadSheet(f *testing.F) {
 		}
 	})
 }
+
+// FuzzExport: the files that import takes are all that the text has.
+func FuzzExport(f *testing.F) {
+	dir, _ := newKeys(f, NewSlot{KeyFile: make([]byte, keySize)}, NewSlot{Clear: true})
+	text, err := Export(dir)
+	must(f, err)
+	f.Add(text)
+	f.Add(text[:len(text)-1])
+	f.Add(append(text[:len(text):len(text)], text...))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		files, _, err := parseExport(text)
+		if err != nil {
+			return
+		}
+		length := 0
+		for _, file := range files {
+			length += len(file.data)
+			if strings.ContainsAny(file.name, "/\x00") {
+				t.Errorf("a file named %q", file.name)
+			}
+		}
+		if length != len(text) {
+			t.Errorf("files of %d bytes in %d", length, len(text))
+		}
+	})
+}

@@ -495,6 +495,34 @@ func FuzzServer(f *testing.F) {
 	})
 }
 
+// FuzzClient sends raw bytes to a client that waits for an answer.
+func FuzzClient(f *testing.F) {
+	frame := func(h header, body string) []byte {
+		h.length = uint32(len(body))
+		return append(h.append(nil), body...)
+	}
+	f.Add(frame(header{kind: frameResponse, call: 1}, "hello"))
+	f.Add(append(frame(header{kind: frameEvent, call: 1}, "one"), frame(header{kind: frameFailure, call: 1}, "two")...))
+	f.Add(frame(header{kind: frameResponse, call: 2}, ""))
+	f.Add(frame(header{kind: frameCredit}, "\x01\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		client, server := net.Pipe()
+		var wg sync.WaitGroup
+		wg.Go(func() { io.Copy(io.Discard, server) })
+		wg.Go(func() {
+			server.Write(greeting(VersionMajor, VersionMinor))
+			server.Write(sent)
+			server.Close()
+		})
+		if c, err := NewConn(context.Background(), client); err == nil {
+			_, _ = c.Call(context.Background(), 1, func([]byte) error { return nil }, []byte("request"))
+			c.Close()
+		}
+		client.Close()
+		wg.Wait()
+	})
+}
+
 func benchmarkCall(b *testing.B, size int, handler Handler) {
 	c, _ := peers(b, handler)
 	body := make([]byte, size)
