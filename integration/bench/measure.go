@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -120,10 +121,13 @@ func measureMount(ctx context.Context, s settings, c *corpus, t tool, repo strin
 		{"find -printf %s, cold", `find "$0" -printf '%s\n' >/dev/null`, m.view},
 		{"find -printf %s, warm", `find "$0" -printf '%s\n' >/dev/null`, m.view},
 		{"ls -lR after find", `ls -lR "$0" >/dev/null`, m.view},
+		{"ls -lR, cold", `ls -lR "$0" >/dev/null`, m.view},
 	}
 	for _, dir := range c.tarDirs {
-		steps = append(steps, struct{ line, script, arg string }{
-			"tar of " + dir + ", cold", `tar -cf - -C "$0" . | cat >/dev/null`, filepath.Join(m.view, dir)})
+		for _, how := range []string{"cold", "warm"} {
+			steps = append(steps, struct{ line, script, arg string }{
+				"tar of " + dir + ", " + how, `tar -cf - -C "$0" . | cat >/dev/null`, filepath.Join(m.view, dir)})
+		}
 	}
 	for _, st := range steps {
 		if strings.HasSuffix(st.line, ", cold") {
@@ -162,16 +166,27 @@ func measureBig(ctx context.Context, path string, t tool, res *results) error {
 	if err != nil {
 		return err
 	}
+	for _, how := range []string{"cold", "warm"} {
+		took, err := randomReads(f, info.Size())
+		if err != nil {
+			return err
+		}
+		res.seconds("300 random reads of 4 KiB, "+how, t.name(), took)
+	}
+	return nil
+}
+
+// randomReads reads at the same places whenever it is called.
+func randomReads(f io.ReaderAt, size int64) (time.Duration, error) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	buf := make([]byte, 4096)
 	start := time.Now()
 	for range 300 {
-		if _, err := f.ReadAt(buf, rng.Int64N(info.Size()-4096)&^4095); err != nil {
-			return err
+		if _, err := f.ReadAt(buf, rng.Int64N(size-4096)&^4095); err != nil {
+			return 0, err
 		}
 	}
-	res.seconds("300 random reads of 4 KiB, cold", t.name(), time.Since(start))
-	return nil
+	return time.Since(start), nil
 }
 
 // mounted is a running mount.
