@@ -26,12 +26,15 @@ type Version struct {
 // the snapshot before.
 //
 // Snapshots that cannot be read because stored data is damaged are left out; their errors come joined beside the
-// versions found.
-func Versions(ctx context.Context, st Store, snapshots []Listed, path string) ([]Version, error) {
+// versions found. progress (nil for none) is told how many snapshots have been looked into.
+func Versions(ctx context.Context, st Store, snapshots []Listed, path string, progress func(done int)) ([]Version, error) {
 	h := history{path: cleanPath(path), states: map[string]int{}}
 	cache := NewCache(0)
 	for i := range snapshots {
 		s := &snapshots[i]
+		if progress != nil {
+			progress(i)
+		}
 		err := h.snapshot(ctx, st, s, cache)
 		if err == nil {
 			continue

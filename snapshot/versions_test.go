@@ -57,7 +57,7 @@ func TestVersions(t *testing.T) {
 		{"/e/x/y/z", ""},
 	} {
 		list := mustList(t, st)
-		got, err := Versions(t.Context(), st, list, c.path)
+		got, err := Versions(t.Context(), st, list, c.path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,7 +103,7 @@ func TestVersionsAgainstModel(t *testing.T) {
 			if p == "" {
 				continue
 			}
-			versions, err := Versions(t.Context(), st, list, p)
+			versions, err := Versions(t.Context(), st, list, p, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -132,7 +132,7 @@ func TestVersionsReads(t *testing.T) {
 		st.addWorld(t, w, i)
 	}
 	clear(st.Gets)
-	got, err := Versions(t.Context(), st, mustList(t, st), "/a/b/c/f")
+	got, err := Versions(t.Context(), st, mustList(t, st), "/a/b/c/f", nil)
 	if err != nil || len(got) != 1 || len(got[0].Snapshots) != 30 {
 		t.Fatalf("%v %v", got, err)
 	}
@@ -150,7 +150,7 @@ func TestVersionsDamaged(t *testing.T) {
 	}
 	list := mustList(t, st)
 	st.Drop(list[1].ID)
-	got, err := Versions(t.Context(), st, list, "/f")
+	got, err := Versions(t.Context(), st, list, "/f", nil)
 	var missing *store.MissingError
 	if !errors.As(err, &missing) || !strings.Contains(err.Error(), list[1].Ref()) {
 		t.Errorf("error %v", err)
@@ -210,7 +210,7 @@ func BenchmarkVersions(b *testing.B) {
 	list := mustList(b, st)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Versions(b.Context(), st, list, "/file"); err != nil {
+		if _, err := Versions(b.Context(), st, list, "/file", nil); err != nil {
 			b.Fatal(err)
 		}
 	}

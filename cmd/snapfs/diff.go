@@ -55,7 +55,12 @@ func (p *program) runDiff(ctx context.Context, o diffOptions) error {
 				return fmt.Errorf("%s:%s: %w", side.Ref(), side.Path, err)
 			}
 		}
+		r, seen := p.newReporter(), int64(0)
+		defer r.clear()
 		return snapshot.Diff(ctx, a, from.Path, b, to.Path, func(c snapshot.Change) error {
+			seen++
+			r.progress(nil, func() string { return count(seen, "difference", "differences") + "  " + c.Path })
+			defer r.lines()()
 			if p.global.json {
 				return p.out.object(changeObject{newJSONPath(c.Path), c.Change, orEmpty(c.What)})
 			}

@@ -45,7 +45,8 @@ func (p *program) runLs(ctx context.Context, o lsOptions) error {
 		if err != nil {
 			return err
 		}
-		l := &lister{p: p, o: o, tree: tree, id: t.ID.String()}
+		l := &lister{p: p, o: o, tree: tree, id: t.ID.String(), progress: p.newReporter()}
+		defer l.progress.clear()
 		if f.Type != snapshot.TypeDir {
 			return l.show(ctx, t.Path, f)
 		}
@@ -60,7 +61,9 @@ type lister struct {
 	tree *snapshot.Tree
 	id   string
 
-	damage error // what could not be read; the rest is listed all the same
+	progress *reporter
+	listed   int64
+	damage   error // what could not be read; the rest is listed all the same
 }
 
 func (l *lister) directory(ctx context.Context, dir string, f snapshot.Found) (err error) {
@@ -84,6 +87,8 @@ func (l *lister) note(at string, err error) error {
 }
 
 func (l *lister) child(ctx context.Context, at string, f snapshot.Found) error {
+	l.listed++
+	l.progress.progress(nil, func() string { return count(l.listed, "entry", "entries") + "  " + at })
 	if l.o.long || l.p.global.json {
 		var err error
 		if f, err = l.tree.Follow(ctx, f); err != nil {
@@ -100,6 +105,7 @@ func (l *lister) child(ctx context.Context, at string, f snapshot.Found) error {
 }
 
 func (l *lister) show(ctx context.Context, at string, f snapshot.Found) error {
+	defer l.progress.lines()()
 	if l.p.global.json {
 		o := newEntryObject(l.id, at, f.Entry)
 		if !l.o.long {

@@ -277,12 +277,21 @@ func TestLooking(t *testing.T) {
 	succeed(t, "find", "kept", "--snapshot", "d:")
 }
 
-// A search may find nothing for long.
-func TestFindProgress(t *testing.T) {
+// TestLookingProgress: a search may find nothing for long, a list may go to a file.
+func TestLookingProgress(t *testing.T) {
 	twoSnapshots(t)
-	for _, test := range []struct {
-		option, want string
-	}{{"--verbose", "1 of 2 snapshots, "}, {"--no-progress", ""}, {"--quiet", ""}, {"--json", ""}} {
+	for _, test := range []struct{ line, want string }{
+		{"find nosuchname --verbose", "1 of 2 snapshots, "},
+		{"find nosuchname --no-progress", ""},
+		{"find nosuchname --quiet", ""},
+		{"find nosuchname --json", ""},
+		{"versions d:sub", "1 of 2 snapshots of d"},
+		{"versions d:sub --no-progress", ""},
+		{"diff d@2026-11-20 d", "1 difference  /"},
+		{"diff d@2026-11-20 d --quiet", ""},
+		{"ls -R d", "1 entry  /"},
+		{"ls -R d --json", ""},
+	} {
 		var stdout, stderr strings.Builder
 		p := newProgram(strings.NewReader(""), &stdout, &stderr)
 		now := time.Now()
@@ -292,11 +301,11 @@ func TestFindProgress(t *testing.T) {
 		}
 		p.err.terminal, p.err.width = true, 80
 		ctx := context.Background()
-		if code := p.finish(ctx, p.execute(ctx, []string{"snapfs", "find", "no such name", test.option})); code != exitDone || stdout.Len() > 0 {
-			t.Errorf("%s: exit code %d, %q", test.option, code, stdout.String())
+		if code := p.finish(ctx, p.execute(ctx, append([]string{"snapfs"}, strings.Fields(test.line)...))); code != exitDone {
+			t.Errorf("%s: exit code %d, %q", test.line, code, stderr.String())
 		}
 		if shown := stderr.String(); test.want == "" && shown != "" || !strings.Contains(shown, test.want) || test.want != "" && !strings.HasSuffix(shown, "\r\x1b[K") {
-			t.Errorf("%s: shown %q", test.option, shown)
+			t.Errorf("%s: shown %q", test.line, shown)
 		}
 	}
 }

@@ -49,8 +49,15 @@ func (p *program) runVersions(ctx context.Context, o versionsOptions) error {
 			return err
 		}
 		var damage error
+		r := p.newReporter()
+		defer r.clear()
 		for _, at := range paths {
-			versions, err := snapshot.Versions(ctx, st, at.Snapshots, at.Path)
+			versions, err := snapshot.Versions(ctx, st, at.Snapshots, at.Path, func(done int) {
+				r.progress(nil, func() string {
+					return fmt.Sprintf("%d of %s of %s", done, count(int64(len(at.Snapshots)), "snapshot", "snapshots"), at.Dataset)
+				})
+			})
+			r.clear()
 			damage = errors.Join(damage, err) // beside what is not damaged
 			for _, v := range versions {
 				if err := p.printVersion(v, o.zero); err != nil {
