@@ -19,7 +19,7 @@ func (e *engine) commit(s *localSession, c Commit) (snap Snapshot, err error) {
 	e.commitMu.Lock()
 	defer e.commitMu.Unlock()
 	defer func() { snap.Head = e.fold.last }()
-	if slot, ok := e.fold.slots[c.Snapshot]; ok && e.fold.snapshots[slot].partial == c.Partial {
+	if slot, ok := e.fold.slots[c.Snapshot]; ok && (c.Partial || !e.fold.snapshots[slot].partial) {
 		return e.snapshotAt(slot)
 	}
 	if err := e.syncVolumes(); err != nil { // what came while waiting for the lock, usually nothing

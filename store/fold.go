@@ -168,9 +168,10 @@ func recordKey(kind FactKind, key []byte) []byte {
 	return append([]byte{keyRecord, byte(kind)}, key...)
 }
 
-// commit enters a snapshot. A slot taken twice (a store rolled back and used again) gets the next free one.
+// commit enters a snapshot. A slot taken twice (a store rolled back and used again) gets the next free one. What is complete never
+// becomes a partial: the next commit would drop it.
 func (f *fold) commit(c *commitFact, committed time.Time) {
-	if slot, ok := f.slots[c.snapshot]; ok && f.snapshots[slot].partial == c.partial {
+	if slot, ok := f.slots[c.snapshot]; ok && (c.partial || !f.snapshots[slot].partial) {
 		return
 	}
 	for slot, s := range f.snapshots {

@@ -318,6 +318,31 @@ func TestTagsDatasetsPartials(t *testing.T) {
 	}
 }
 
+// TestPartialOfASnapshotChangesNothing: a complete snapshot that is committed as a partial once more stays what it is, so that it can be held and
+// forgotten when the partials of the dataset are gone.
+func TestPartialOfASnapshotChangesNothing(t *testing.T) {
+	dir := newStore(t)
+	st := openStore(t, dir)
+	ctx := t.Context()
+	_, one := putAll(t, st, "d", "one", blobs(1, 10))
+	again, err := st.Commit(ctx, Commit{Dataset: "d", Snapshot: one.ID, Name: "again", Partial: true})
+	if must(t, err); again.Slot != one.Slot || again.Partial {
+		t.Errorf("committed %+v", again)
+	}
+	must(t, st.Hold(ctx, one.ID, time.Time{}))
+	putAll(t, st, "d", "two", blobs(2, 10))
+	if err := st.Forget(ctx, []ID{one.ID}); !errors.Is(err, ErrOnHold) {
+		t.Errorf("forget: %v", err)
+	}
+	closeStore(t, st)
+	st = openStore(t, dir)
+	defer closeStore(t, st)
+	state, err := st.State(ctx)
+	if must(t, err); len(state.Snapshots) != 2 || !state.Snapshots[0].HeldForever {
+		t.Errorf("%+v", state.Snapshots)
+	}
+}
+
 func TestRecreate(t *testing.T) {
 	dir := newStore(t)
 	data := blobs(8, 10, 200<<10)
