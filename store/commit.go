@@ -19,7 +19,9 @@ func (e *engine) commit(s *localSession, c Commit) (snap Snapshot, err error) {
 	e.commitMu.Lock()
 	defer e.commitMu.Unlock()
 	defer func() { snap.Head = e.fold.last }()
-	if slot, ok := e.fold.slots[c.Snapshot]; ok && (c.Partial || !e.fold.snapshots[slot].partial) {
+	slot, known := e.fold.slots[c.Snapshot]
+	known = known && (c.Partial || !e.fold.snapshots[slot].partial)
+	if known && (c.Partial || !e.fold.snapshots[slot].forgotten) {
 		return e.snapshotAt(slot)
 	}
 	if err := e.syncVolumes(); err != nil { // what came while waiting for the lock, usually nothing
@@ -28,28 +30,42 @@ func (e *engine) commit(s *localSession, c Commit) (snap Snapshot, err error) {
 	if err := s.failure(); err != nil {
 		return Snapshot{}, err
 	}
-	var bodies []FactBody
-	number, ok := e.fold.datasetNumber(c.Dataset)
-	if !ok {
-		number = e.fold.nextDataset
-		bodies = append(bodies, &datasetFact{number: number, name: c.Dataset})
-	}
-	slot := e.fold.nextSlot
-	if slot >= 1<<28 {
-		return Snapshot{}, errors.New("the store has no snapshot numbers left")
-	}
-	tags := slices.Compact(slices.Sorted(slices.Values(c.Tags)))
 	volumes := e.openLengths()
-	bodies = append(bodies, &commitFact{
-		partial: c.Partial, snapshot: c.Snapshot, slot: slot, dataset: number, name: c.Name, start: c.Start,
-		tags: tags, summary: c.Summary, volumes: volumes,
-	})
+	var bodies []FactBody
+	if known {
+		bodies = e.wantedAgain(slot, volumes)
+	} else if slot, bodies, err = e.newSnapshot(c, volumes); err != nil {
+		return Snapshot{}, err
+	}
 	if err := e.appendFacts(bodies); err != nil {
 		return Snapshot{}, err
 	}
 	e.named(volumes)
 	e.settled(s, writes)
 	return e.snapshotAt(slot)
+}
+
+// wantedAgain is the facts that bring a forgotten snapshot back that somebody has stored once more. Needs commitMu.
+func (e *engine) wantedAgain(slot uint32, volumes []sealedVolume) []FactBody {
+	row := e.fold.snapshots[slot].forgottenRow()
+	return []FactBody{&forgetFact{kind: FactUnforget, snaps: []forgotten{row}}, &volumesFact{kind: FactVolumeSealed, list: volumes}}
+}
+
+// newSnapshot is the facts that make a snapshot, and the slot it gets. Needs commitMu.
+func (e *engine) newSnapshot(c Commit, volumes []sealedVolume) (slot uint32, bodies []FactBody, err error) {
+	number, ok := e.fold.datasetNumber(c.Dataset)
+	if !ok {
+		number = e.fold.nextDataset
+		bodies = append(bodies, &datasetFact{number: number, name: c.Dataset})
+	}
+	if slot = e.fold.nextSlot; slot >= 1<<28 {
+		return 0, nil, errors.New("the store has no snapshot numbers left")
+	}
+	tags := slices.Compact(slices.Sorted(slices.Values(c.Tags)))
+	return slot, append(bodies, &commitFact{
+		partial: c.Partial, snapshot: c.Snapshot, slot: slot, dataset: number, name: c.Name, start: c.Start,
+		tags: tags, summary: c.Summary, volumes: volumes,
+	}), nil
 }
 
 // syncBefore brings everything that was written to stable storage, for facts that name it.

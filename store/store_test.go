@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"snapfs/store/seal"
+	"snapfs/store/volume"
 )
 
 // testKey opens the key-file slot of test stores.
@@ -339,6 +340,44 @@ func TestPartialOfASnapshotChangesNothing(t *testing.T) {
 	defer closeStore(t, st)
 	state, err := st.State(ctx)
 	if must(t, err); len(state.Snapshots) != 2 || !state.Snapshots[0].HeldForever {
+		t.Errorf("%+v", state.Snapshots)
+	}
+}
+
+// TestForgottenSnapshotStoredAgain: who commits a forgotten snapshot wants it back, with the volumes that were written for it.
+func TestForgottenSnapshotStoredAgain(t *testing.T) {
+	dir := newStore(t)
+	st := openStore(t, dir)
+	ctx := t.Context()
+	_, one := putAll(t, st, "d", "one", blobs(1, 10))
+	must(t, st.Forget(ctx, []ID{one.ID}))
+	if _, err := st.Commit(ctx, Commit{Dataset: "d", Snapshot: one.ID, Name: "one", Partial: true}); err != nil {
+		t.Error(err)
+	}
+	state, err := st.State(ctx)
+	if must(t, err); len(state.Snapshots) != 1 || !state.Snapshots[0].Forgotten {
+		t.Errorf("after a partial: %+v", state.Snapshots)
+	}
+	w := st.NewWriter()
+	_, err = w.Put(ctx, KindChunk, blobs(3, 500)[0])
+	must(t, err)
+	must(t, w.Flush(ctx))
+	again, err := st.Commit(ctx, Commit{Dataset: "d", Snapshot: one.ID, Name: "one"})
+	if must(t, err); again.Slot != one.Slot || again.Forgotten {
+		t.Errorf("committed %+v", again)
+	}
+	e := engineOf(st)
+	for _, v := range e.openLengths() {
+		if need := e.fold.volumes[v.id].length; v.kind != volume.Journal && need != v.length {
+			t.Errorf("volume %s must have %d bytes, and %d were written", v.id, need, v.length)
+		}
+	}
+	closeStore(t, st)
+	must(t, os.RemoveAll(filepath.Join(dir, indexName)))
+	st = openStore(t, dir)
+	defer closeStore(t, st)
+	state, err = st.State(ctx)
+	if must(t, err); len(state.Snapshots) != 1 || state.Snapshots[0].Forgotten {
 		t.Errorf("%+v", state.Snapshots)
 	}
 }

@@ -85,6 +85,28 @@ func TestImport(t *testing.T) {
 	}
 }
 
+// TestImportBringsForgottenBack: a snapshot that the store has forgotten and not pruned is there again when it was imported.
+func TestImportBringsForgottenBack(t *testing.T) {
+	w := newWorld(t)
+	dir, _ := chained(t, w, 700_000)
+	b, err := Open(t.Context(), []string{dir}, w.options(""))
+	must(t, err)
+	defer b.Close()
+	for _, anew := range []bool{false, true} {
+		like := b.Keys()
+		if anew {
+			like = nil
+		}
+		st := w.openStore(filepath.Join(t.TempDir(), "store"), like)
+		w.imports(st, b, ImportResult{Snapshots: 3, Anew: anew})
+		state, err := st.State(t.Context())
+		must(t, err)
+		must(t, st.Forget(t.Context(), []store.ID{state.Snapshots[0].ID, state.Snapshots[2].ID}))
+		w.imports(st, b, ImportResult{Snapshots: 2, There: 1, Anew: anew})
+		must(t, st.Close())
+	}
+}
+
 func TestImportThroughPipe(t *testing.T) {
 	w := newWorld(t)
 	_, sets := chained(t, w, 700_000)
