@@ -143,6 +143,36 @@ func TestForeignBundleChangesNothing(t *testing.T) {
 	onlySlot(t, dir)
 }
 
+// TestForeignSlots: a slot of another store that has come among those of this one is no way in, whether its secret opens a slot here or not.
+func TestForeignSlots(t *testing.T) {
+	key, other := random(keySize), random(keySize)
+	strange, _ := newKeys(t, NewSlot{KeyFile: key}, NewSlot{KeyFile: other, Role: RoleAdmin}, NewSlot{Clear: true})
+	list, err := keyDir{strange}.slots()
+	must(t, err)
+	dir, b := newKeys(t, NewSlot{KeyFile: key}, NewSlot{KeyFile: other, Role: RoleAdmin})
+	own, err := List(dir)
+	must(t, err)
+	for _, s := range list {
+		s.Created = s.Created.AddDate(-1, 0, 0) // tried first
+		rewrite(t, dir, s)
+	}
+	if got := opens(t, dir, Secret{KeyFile: key}); !sameKeys(got, b) || got.Clear() {
+		t.Error("opened other keys")
+	}
+	for _, s := range own {
+		wantErr(t, Remove(dir, s.ID), ErrLastSlot) // no other one of its role opens anything
+	}
+	text, err := Export(dir)
+	must(t, err)
+	lost := filepath.Join(t.TempDir(), "keys")
+	must(t, Import(lost, text))
+	opens(t, lost, Secret{KeyFile: key})
+	for _, s := range list {
+		must(t, Remove(dir, s.ID))
+	}
+	opens(t, dir, Secret{KeyFile: key})
+}
+
 func TestSlotsCannotBePassedOff(t *testing.T) {
 	key := random(keySize)
 	dir, _ := newKeys(t, NewSlot{KeyFile: key})

@@ -50,7 +50,33 @@ func (d keyDir) slots() ([]*slotFile, error) {
 		out = append(out, s)
 	}
 	slices.SortStableFunc(out, func(a, b *slotFile) int { return a.Created.Compare(b.Created) })
-	return out, nil
+	return out, d.markForeign(out)
+}
+
+// markForeign finds the slots of other stores among those of this one: their secrets open them, and then nothing here. Where no slot belongs
+// to a bundle, it is the bundles that are wrong.
+func (d keyDir) markForeign(slots []*slotFile) error {
+	whole, _, err := d.bundles()
+	if err != nil {
+		return err
+	}
+	var foreign []*slotFile
+	usable := 0
+	for _, s := range slots {
+		switch {
+		case s.problem != "":
+		case slices.ContainsFunc(whole, func(f *bundleFile) bool { return Set(f.Set) == Set(s.Set) }):
+			usable++
+		default:
+			foreign = append(foreign, s)
+		}
+	}
+	for _, s := range foreign {
+		if usable > 0 {
+			s.problem = "it belongs to another store"
+		}
+	}
+	return nil
 }
 
 func (d keyDir) slot(id string) (*slotFile, error) {

@@ -48,7 +48,8 @@ The slot's own key has 32 bytes:
 
 wrapped holds the slot key (32 bytes), in admin slots followed by the admin key (32 bytes). Its additional data is
 "snapfs 1 slot", a zero byte, then set, id, kind and role, each after its length as 4 bytes. So a slot cannot be
-passed off as another one, as one of another store, or as an admin's.
+passed off as another one, as one of another store, or as an admin's. A slot whose set is that of no bundle, while that of
+another slot is, belongs to another store: it is listed and cannot be used.
 
 # Bundle
 
