@@ -121,13 +121,13 @@ func anyUsable(slots []*slotFile) error {
 	return ErrNoSlot
 }
 
-// try opens the first slot of the secret's kind that it fits.
+// try opens the first slot of the secret's kind that it fits. One that cannot be tried does not keep it from the others.
 func (s Secret) try(ctx context.Context, slots []*slotFile) (*slotFile, []byte, error) {
 	kind, own, err := s.opener()
 	if err != nil {
 		return nil, nil, err
 	}
-	tried, damaged := 0, error(nil)
+	tried, damaged, failed := 0, error(nil), error(nil)
 	for _, slot := range slots {
 		if slot.damaged {
 			damaged = fmt.Errorf("%w: %s: %s", ErrDamagedSlot, slot.ID, slot.problem)
@@ -143,14 +143,16 @@ func (s Secret) try(ctx context.Context, slots []*slotFile) (*slotFile, []byte, 
 				return slot, payload, nil
 			}
 		}
-		if !errors.Is(err, ErrWrongSecret) {
-			return nil, nil, err
+		if failed == nil && !errors.Is(err, ErrWrongSecret) {
+			failed = err
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, nil, err
 		}
 	}
 	switch {
+	case failed != nil:
+		return nil, nil, failed
 	case tried > 0 && damaged != nil:
 		return nil, nil, fmt.Errorf("%w (and: %v)", ErrWrongSecret, damaged)
 	case tried > 0:

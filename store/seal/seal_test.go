@@ -183,6 +183,26 @@ func TestEveryFlippedByteIsNoticed(t *testing.T) {
 	}
 }
 
+// TestSpoiltSlotHidesNoOther: a slot for an age recipient that cannot be read is passed over.
+func TestSpoiltSlotHidesNoOther(t *testing.T) {
+	id := newAgeIdentity(t)
+	right := Secret{Identity: []byte(id.String())}
+	dir, b := newKeys(t, NewSlot{Recipient: id.Recipient().String()})
+	s, err := keyDir{dir}.slot(onlySlot(t, dir).ID)
+	must(t, err)
+	for i, spoilt := range [][]byte{nil, []byte("no age file"), s.Age[:len(s.Age)/2], append([]byte("x"), s.Age...)} {
+		bad := *s
+		bad.ID, bad.Age, bad.Created = fmt.Sprintf("0000000%d", i), spoilt, s.Created.AddDate(-1, 0, 0)
+		rewrite(t, dir, &bad)
+	}
+	if !sameKeys(opens(t, dir, right), b) {
+		t.Error("opened other keys")
+	}
+	must(t, os.Remove(filepath.Join(dir, slotPrefix+s.ID)))
+	_, err = Open(t.Context(), dir, give(right))
+	wantErr(t, err, ErrIdentity)
+}
+
 func TestUnlockerErrorsPass(t *testing.T) {
 	dir, _ := newKeys(t, NewSlot{KeyFile: random(keySize)})
 	mine := errors.New("no terminal")
