@@ -43,8 +43,8 @@ func Export(dir string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// Import writes what Export or Sheet gave into dir, beside what is there already. Keys of another store are refused
-// (ErrForeign), as is a text with anything damaged in it (ErrDamagedSlot, ErrDamagedBundle, *SheetError): then nothing is written.
+// Import writes what Export or Sheet gave into dir, beside what is there already: only what is missing or damaged. Keys of another store
+// are refused (ErrForeign), as is a text with anything damaged in it (ErrDamagedSlot, ErrDamagedBundle, *SheetError): then nothing is written.
 func Import(dir string, exported []byte) error {
 	if isSheet(exported) {
 		text, err := ReadSheet(exported)
@@ -66,19 +66,49 @@ func Import(dir string, exported []byte) error {
 		return err
 	}
 	defer unlock()
-	whole, _, err := d.bundles()
+	there, err := d.whole(set)
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(whole, func(f *bundleFile) bool { return Set(f.Set) != set }) {
-		return fmt.Errorf("%s: %w", dir, ErrForeign)
-	}
 	for _, f := range files {
+		if there[f.name] {
+			continue
+		}
 		if err := d.write(f.name, f.data); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// whole lists the files of the directory that need not be imported. ErrForeign: there are bundles of another set, or slots and none of this one.
+func (d keyDir) whole(set Set) (map[string]bool, error) {
+	there := map[string]bool{}
+	bundles, _, err := d.bundles()
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range bundles {
+		if Set(f.Set) != set {
+			return nil, fmt.Errorf("%s: %w", d.path, ErrForeign)
+		}
+		there[bundlePrefix+strconv.FormatUint(uint64(f.Number), 10)] = true
+	}
+	slots, err := d.slots()
+	if err != nil {
+		return nil, err
+	}
+	foreign, own := false, false
+	for _, s := range slots {
+		there[slotPrefix+s.ID] = !s.damaged
+		if !s.damaged && len(s.Set) == len(set) { // a newer version's is not known
+			foreign, own = foreign || Set(s.Set) != set, own || Set(s.Set) == set
+		}
+	}
+	if foreign && !own && len(bundles) == 0 {
+		return nil, fmt.Errorf("%s: %w", d.path, ErrForeign)
+	}
+	return there, nil
 }
 
 // namedFile is a file of keys under its name in the directory.
