@@ -188,6 +188,8 @@ func (p *program) withNewSlot(ctx context.Context, o slotOptions, make func(stor
 	}
 	slot, err := make(n)
 	switch {
+	case err != nil && slot.ID != "": // it is there, and wants its key file
+		return err
 	case err != nil:
 		undo()
 		return err

@@ -95,7 +95,7 @@ func (d keyDir) make() error {
 }
 
 // Add makes another slot for the bundle. The first admin slot of a store brings its admin keys into being;
-// another one can only be made by a bundle that an admin slot opened (ErrNotAdmin).
+// another one can only be made by a bundle that an admin slot opened (ErrNotAdmin). A slot that is returned with an error is there all the same.
 func (b *Bundle) Add(dir string, n NewSlot) (Info, error) {
 	d, unlock, err := b.writable(dir)
 	if err != nil {
@@ -111,8 +111,8 @@ func (b *Bundle) Add(dir string, n NewSlot) (Info, error) {
 }
 
 // Change gives a slot another secret of any kind; the old one no longer opens it. The slot gets a new ID and
-// keeps its role, and its label unless n has one. After a failure the old slot is still there, perhaps the
-// new one too. Changing an admin slot needs a bundle that an admin slot opened (ErrNotAdmin).
+// keeps its role, and its label unless n has one. After a failure the old slot is still there; or the new one, which is returned
+// with the error then, and perhaps both. Changing an admin slot needs a bundle that an admin slot opened (ErrNotAdmin).
 func (b *Bundle) Change(dir, id string, n NewSlot) (Info, error) {
 	d, unlock, err := b.writable(dir)
 	if err != nil {
@@ -132,9 +132,12 @@ func (b *Bundle) Change(dir, id string, n NewSlot) (Info, error) {
 	}
 	info, err := d.addSlot(b, n)
 	if err != nil {
-		return Info{}, err
+		return info, err
 	}
-	return info, d.remove(id)
+	if err := d.remove(id); err != nil {
+		return info, fmt.Errorf("the new slot %s is there, the old one perhaps still: %w", info.ID, err)
+	}
+	return info, nil
 }
 
 // Remove deletes a slot, unless no other slot of its role could be used then (ErrLastSlot).
@@ -237,7 +240,13 @@ func (d keyDir) addSlot(b *Bundle, n NewSlot) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return s.info(), d.write(slotPrefix+id, data)
+	err = d.write(slotPrefix+id, data)
+	if err != nil {
+		if _, missing := d.slot(id); missing != nil {
+			return Info{}, err
+		}
+	}
+	return s.info(), err
 }
 
 func (d keyDir) freeID() (string, error) {
