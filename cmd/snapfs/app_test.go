@@ -193,6 +193,33 @@ func TestKeys(t *testing.T) {
 	refuse(t, exitFailed, "last key slot", "key add", "key", "remove", slots[0].ID)
 }
 
+// TestSpoiltSlotsAreNamed: a slot that unlocks nothing is no way in, on the list or on a sheet.
+func TestSpoiltSlotsAreNamed(t *testing.T) {
+	dir := clearStore(t)
+	key := filepath.Join(filepath.Dir(dir), "key")
+	id := strings.TrimSpace(succeed(t, "key", "add", "--new-key-file", key))
+	if err := os.Truncate(filepath.Join(dir, "keys", "slot-"+id), 100); err != nil {
+		t.Fatal(err)
+	}
+	list := runLine(t, "", "key", "list")
+	if list.code != exitDone || !strings.Contains(list.stderr, "slot "+id+" cannot be used: checksum") {
+		t.Errorf("key list: %+v", list)
+	}
+	var slots []keyObject
+	if err := json.Unmarshal([]byte(succeed(t, "key", "list", "--json")), &slots); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range slots {
+		if (s.ID == id) != (s.Problem != "") {
+			t.Errorf("slot %+v", s)
+		}
+	}
+	sheet := runLine(t, "", "key", "export")
+	if sheet.code != exitDone || strings.Contains(sheet.stdout, id) || !strings.Contains(sheet.stderr, id) {
+		t.Errorf("key export: %s%s", sheet.stderr, sheet.stdout)
+	}
+}
+
 func TestEmptyStore(t *testing.T) {
 	clearStore(t)
 	if out := succeed(t, "snapshots", "--json"); out != "[]\n" {

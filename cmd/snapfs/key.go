@@ -100,10 +100,11 @@ type keyObject struct {
 	Label   string `json:"label"`
 	Role    string `json:"role"`
 	Created string `json:"created"`
+	Problem string `json:"problem,omitempty"` // why it unlocks nothing
 }
 
 func newKeyObject(s store.KeySlot) keyObject {
-	return keyObject{s.ID, string(s.Kind), s.Label, s.Role, jsonTime(s.Created)}
+	return keyObject{s.ID, string(s.Kind), s.Label, s.Role, jsonTime(s.Created), s.Problem}
 }
 
 func (p *program) runKeyList() error {
@@ -124,9 +125,26 @@ func (p *program) runKeyList() error {
 	}
 	t := newTable("ID", "KIND", "CREATED", "ROLE", "LABEL")
 	for _, s := range slots {
-		t.add(s.ID, string(s.Kind), p.localTime(s.Created), s.Role, p.out.name(s.Label))
+		created := ""
+		if !s.Created.IsZero() {
+			created = p.localTime(s.Created)
+		}
+		t.add(s.ID, p.out.name(string(s.Kind)), created, p.out.name(s.Role), p.out.name(s.Label))
 	}
-	return t.write(p.out)
+	if err := t.write(p.out); err != nil {
+		return err
+	}
+	p.saySpoilt(slots)
+	return nil
+}
+
+// saySpoilt names the slots that unlock nothing.
+func (p *program) saySpoilt(slots []store.KeySlot) {
+	for _, s := range slots {
+		if s.Problem != "" && !p.global.quiet {
+			p.say("slot %s cannot be used: %s", s.ID, escape(s.Problem, false))
+		}
+	}
 }
 
 func (p *program) runKeyAdd(ctx context.Context, o slotOptions) error {

@@ -38,6 +38,7 @@ func (p *program) runKeyExport() error {
 	if err != nil {
 		return err
 	}
+	p.saySpoilt(slots)
 	return p.out.print(p.sheetHead(slots) + words)
 }
 
@@ -48,6 +49,9 @@ func (p *program) sheetHead(slots []store.KeySlot) string {
 	b.WriteString("What opens the store together with this sheet:\n")
 	clear := false
 	for _, s := range slots {
+		if s.Problem != "" { // it is not among the words
+			continue
+		}
 		clear = clear || s.Kind == store.SlotClear
 		fmt.Fprintf(&b, "  slot %s  %s  made %s", s.ID, s.Kind, s.Created.In(p.zone).Format("2006-01-02"))
 		if s.Label != "" {
