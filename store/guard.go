@@ -103,15 +103,15 @@ func (e *engine) inheritGuard(old, replacing []volume.ID) error {
 	return nil
 }
 
-// guardHeld sets the flag of every sealed volume that holds something held and of the journals, and clears that of all others.
-// Volumes that this process still writes are guarded when they are sealed.
+// guardHeld sets the flag of every sealed volume that holds something held and of the journals, and clears that of all others, unless
+// something held cannot be read: nobody knows then where the rest of it lies. Volumes that this process still writes are guarded when they are sealed.
 func (e *engine) guardHeld(ctx context.Context) error {
 	if e.frozen || e.references == nil {
 		return nil
 	}
 	e.guardMu.Lock()
 	defer e.guardMu.Unlock()
-	held, err := e.heldVolumes(ctx)
+	held, all, err := e.heldVolumes(ctx)
 	if err != nil {
 		return fmt.Errorf("volumes with held snapshots: %w", err)
 	}
@@ -123,7 +123,7 @@ func (e *engine) guardHeld(ctx context.Context) error {
 		case v.missing || v.dropped || v.kind == volume.Journal || e.writing(v):
 		case held[v.number]:
 			on = append(on, id)
-		default:
+		case all:
 			off = append(off, id)
 		}
 	}
@@ -177,33 +177,36 @@ func (e *engine) held() (list []*snapshotRecord) {
 	return list
 }
 
-// heldVolumes finds the volumes that hold anything that a held snapshot needs, and the list of the facts before the checkpoint.
-func (e *engine) heldVolumes(ctx context.Context) (map[uint32]bool, error) {
+// heldVolumes finds the volumes that hold anything that a held snapshot needs, and the list of the facts before the checkpoint; all:
+// there are no others, as everything could be read.
+func (e *engine) heldVolumes(ctx context.Context) (held map[uint32]bool, all bool, err error) {
 	var roots, pages []reference
 	e.commitMu.Lock()
 	for _, s := range e.held() {
 		roots = append(roots, reference{KindManifest, s.snapshot})
 	}
 	e.commitMu.Unlock()
-	held := map[uint32]bool{}
+	held = map[uint32]bool{}
 	if len(roots) == 0 {
-		return held, nil
+		return held, true, nil
 	}
 	s := e.newSession("guard of held snapshots")
 	defer s.Close()
 	w := &heldWalk{e: e, reader: newReader(e.dir, e.bundle, s, walkCache), seen: placeSet{}, held: held}
 	defer w.reader.close()
-	err := e.chainBlobs(ctx, func(kind Kind, id ID) error {
+	err = e.chainBlobs(ctx, func(kind Kind, id ID) error {
 		pages = append(pages, reference{kind, id})
 		return nil
 	})
 	if err != nil {
+		w.unread = true
 		e.log.Warn("list of facts not guarded as a whole", "err", err)
 	}
 	if _, err := w.locate(pages); err != nil { // they name nothing but each other
-		return nil, err
+		return nil, false, err
 	}
-	return held, w.walk(ctx, roots)
+	err = w.walk(ctx, roots)
+	return held, !w.unread, err
 }
 
 // heldWalk goes through everything that held snapshots need. What cannot be read guards nothing: it is verify that
@@ -213,6 +216,7 @@ type heldWalk struct {
 	reader *reader
 	seen   placeSet
 	held   map[uint32]bool
+	unread bool // something was not there, or could not be read
 }
 
 func (w *heldWalk) walk(ctx context.Context, roots []reference) error {
@@ -225,10 +229,12 @@ func (w *heldWalk) walk(ctx context.Context, roots []reference) error {
 		stack = stack[:len(stack)-1]
 		data, readErr := w.reader.get(ctx, at.kind, at.id)
 		if readErr != nil {
+			w.unread = true
 			continue
 		}
 		var names []reference
 		if w.e.references(at.kind, data, func(kind Kind, id ID) { names = append(names, reference{kind, id}) }) != nil {
+			w.unread = true
 			continue
 		}
 		var below []reference
@@ -251,6 +257,7 @@ func (w *heldWalk) locate(names []reference) (inner []reference, err error) {
 		}
 		for i, n := range part {
 			if places[i].stored == 0 {
+				w.unread = true
 				continue
 			}
 			w.held[places[i].volume] = true

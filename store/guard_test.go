@@ -276,6 +276,35 @@ func TestOpenVolumesAreGuardedWhenSealed(t *testing.T) {
 	}
 }
 
+// TestDamageTakesNoGuardAway: while part of a held snapshot cannot be read, nobody knows which volumes the rest of it needs, so all flags stay.
+func TestDamageTakesNoGuardAway(t *testing.T) {
+	needImmutable(t)
+	dir := newStore(t)
+	st := openStore(t, dir)
+	ids, one := putAll(t, st, "d", "one", blobs(1, 10, 300_000))
+	closeStore(t, st)
+	st = openStore(t, dir)
+	_, two := putAll(t, st, "d", "two", blobs(2, 10))
+	must(t, st.Hold(t.Context(), one.ID, time.Time{}))
+	data, manifest := volumesOf(t, st, ids...), volumesOf(t, st, one.ID)
+	closeStore(t, st)
+	for id := range manifest {
+		_, err := setImmutable(volumePath(dir, id), false)
+		must(t, err)
+		must(t, os.Remove(volumePath(dir, id)))
+	}
+	st = openStore(t, dir)
+	defer closeStore(t, st)
+	must(t, st.Hold(t.Context(), two.ID, time.Time{}))
+	if got := immutable(t, dir); !got[first(data)] {
+		t.Error("what a held snapshot needs is not immutable any more")
+	}
+	must(t, st.Release(t.Context(), one.ID)) // what is held now can be read
+	if got := immutable(t, dir); got[first(data)] {
+		t.Error("what nothing held needs is immutable")
+	}
+}
+
 // TestGuardedVolumesAreRemoved: by the store itself, when what replaces them is guarded.
 func TestGuardedVolumesAreRemoved(t *testing.T) {
 	needImmutable(t)
