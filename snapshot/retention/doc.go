@@ -16,7 +16,7 @@
 // # What no rule removes
 //
 //   - a snapshot that is held
-//   - the newest snapshot of the dataset
+//   - the newest snapshot of the dataset, and the newest that is not dated in the future
 //   - a snapshot dated in the future. It is not counted either: a clock that was wrong for a day takes no place away
 //   - a snapshot tagged suspicious (package backup gives that tag when a source changed as it never did), and the last one before it,
 //     and the last whole one before it: the state before the damage stays until somebody has looked and removed the

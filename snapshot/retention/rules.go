@@ -69,7 +69,7 @@ func Decide(list []Snapshot, rules Rules, now time.Time, zone *time.Location) []
 	d := decider{list, rules, zone, decisions}
 	d.apply(all, false)
 	d.apply(whole, true)
-	d.protect(newestFirst)
+	d.protect(newestFirst, now)
 	for i := range decisions {
 		if !decisions[i].Keep {
 			decisions[i].Reasons = []Reason{{Why: NoRule}}

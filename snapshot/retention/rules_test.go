@@ -349,6 +349,13 @@ var tables = map[string][]row{
 			+ last 1, daily 2026-11-22, within the time to keep
 			+ dated in the future
 			+ dated in the future, newest of the dataset`},
+		{name: "the future takes no place of the newest", rules: Rules{Tags: []string{"x"}}, now: "2026-11-22T12:00", in: `
+			2026-11-20
+			2026-11-21
+			2030-01-01`, want: `
+			-
+			+ newest of the dataset
+			+ dated in the future, newest of the dataset`},
 		{name: "this very moment is not the future", rules: Rules{Last: 1}, now: "2026-11-22T12:00", in: `
 			2026-11-20T10:00
 			2026-11-22T12:00`, want: `
