@@ -16,7 +16,7 @@ import (
 
 // Recreate makes snapfs.json for a directory that has keys and volumes and lost it, or never had it: volumes collected
 // from anywhere with a key slot. The parameters are the defaults; what is stored does not depend on them. Errors:
-// ErrStoreExists, ErrNoStore (no volumes), ErrNoKeys, those of unlocking.
+// ErrStoreExists, ErrNoStore (no volumes), ErrNoKeys, ErrForeignKeys (of another store than the volumes), those of unlocking.
 func Recreate(ctx context.Context, dir string, o Options) error {
 	dir, err := AbsolutePath(dir)
 	if err != nil {
@@ -35,6 +35,9 @@ func Recreate(ctx context.Context, dir string, o Options) error {
 	}
 	bundle, err := seal.Open(ctx, filepath.Join(dir, keysName), o.Unlock)
 	if err != nil {
+		return err
+	}
+	if err := opensVolumes(dir, bundle); err != nil {
 		return err
 	}
 	c, err := newConfig(InitOptions{Program: o.Program, AppendOnly: bundle.AppendOnly() != nil}, time.Now())
@@ -76,6 +79,52 @@ func labelledStore(dir string) (id [16]byte, err error) {
 		return id, fmt.Errorf("%s: no readable volume: %w", dir, ErrNoStore)
 	}
 	return id, nil
+}
+
+// opensVolumes makes sure that keys are those of the volumes: of each it tries the first frame that is whole, until one opens. With keys of another
+// store nothing would be found in them, and what is written from then on would lie between what it does not belong to.
+func opensVolumes(dir string, bundle *seal.Bundle) error {
+	volumes, err := onDisk(volumesDir(dir))
+	if err != nil {
+		return err
+	}
+	tried := false
+	for v, size := range volumes {
+		opened, whole := opensVolume(volumePath(dir, v), size, v, bundle)
+		if opened {
+			return nil
+		}
+		tried = tried || whole
+	}
+	if tried {
+		return fmt.Errorf("keys of %s: %w", dir, ErrForeignKeys)
+	}
+	return nil // there is nothing that could tell
+}
+
+// errEnough ends a scan.
+var errEnough = errors.New("enough was read")
+
+// opensVolume tries the first frame of a volume that is whole and sealed; what cannot be read has none.
+func opensVolume(path string, size int64, id volume.ID, bundle *seal.Bundle) (opened, whole bool) {
+	file, err := os.Open(path)
+	if err != nil {
+		return false, false
+	}
+	defer file.Close()
+	aead, err := bundle.VolumeAEAD(id)
+	if err != nil {
+		return false, false
+	}
+	_, _, _ = volume.ScanPayloads(file, 0, size, id, func(_ int64, h volume.Header, stored []byte, damage error) error {
+		if damage != nil || h.Kind != volume.FrameFacts && h.Kind != volume.FrameBlobs {
+			return nil
+		}
+		_, _, openErr := volume.OpenFrame(stored, id, aead)
+		opened, whole = openErr == nil, true
+		return errEnough
+	})
+	return opened, whole
 }
 
 func labelOf(path string, size int64) (volume.Label, error) {

@@ -397,6 +397,14 @@ func TestRecreate(t *testing.T) {
 	if _, err := Open(t.Context(), heap, Options{Unlock: unlockTest}); !errors.Is(err, ErrNoStore) {
 		t.Fatalf("open without snapfs.json: %v", err)
 	}
+	other := newStore(t) // its slots have the same secret
+	must(t, os.Rename(filepath.Join(heap, keysName), filepath.Join(heap, "right")))
+	must(t, os.CopyFS(filepath.Join(heap, keysName), os.DirFS(filepath.Join(other, keysName))))
+	if err := Recreate(t.Context(), heap, Options{Unlock: unlockTest}); !errors.Is(err, ErrForeignKeys) {
+		t.Errorf("with the keys of another store: %v", err)
+	}
+	must(t, os.RemoveAll(filepath.Join(heap, keysName)))
+	must(t, os.Rename(filepath.Join(heap, "right"), filepath.Join(heap, keysName)))
 	if err := Recreate(t.Context(), heap, Options{Unlock: unlockTest}); err != nil {
 		t.Fatal(err)
 	}
