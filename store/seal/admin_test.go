@@ -87,3 +87,32 @@ func TestMoreAdmins(t *testing.T) {
 		t.Error("another admin has another key")
 	}
 }
+
+// TestRolesHaveSecretsOfTheirOwn: in an append-only store no secret opens a slot of each role.
+func TestRolesHaveSecretsOfTheirOwn(t *testing.T) {
+	key, admin, id := random(keySize), []byte("admin"), newAgeIdentity(t).Recipient().String()
+	dir := filepath.Join(t.TempDir(), "keys")
+	b, err := CreateAppendOnly(dir, []NewSlot{{KeyFile: key}, {Recipient: id}, {Password: admin, Role: RoleAdmin}})
+	must(t, err)
+	list, err := List(dir)
+	must(t, err)
+	for _, n := range []NewSlot{{KeyFile: key, Role: RoleAdmin}, {Recipient: id + "\n", Role: RoleAdmin}, {Password: admin}} {
+		_, err := b.Add(dir, n)
+		wantErr(t, err, ErrBadSlot)
+		for _, s := range list {
+			if s.Role == n.Role {
+				n.Role = ""
+				_, err = b.Change(dir, s.ID, n)
+				wantErr(t, err, ErrBadSlot)
+				n.Role = s.Role
+			}
+		}
+	}
+	_, err = b.Add(dir, NewSlot{Password: admin, Role: RoleAdmin}) // another one of its own role
+	must(t, err)
+	_, err = b.Add(dir, NewSlot{KeyFile: key})
+	must(t, err)
+	ordinary, _ := newKeys(t, NewSlot{KeyFile: key})
+	_, err = opens(t, ordinary, Secret{KeyFile: key}).Add(ordinary, NewSlot{KeyFile: key, Role: RoleAdmin}) // where admins may do no more than others
+	must(t, err)
+}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -226,6 +227,9 @@ func (d keyDir) addSlot(b *Bundle, n NewSlot) (Info, error) {
 		}
 		payload = append(payload, b.admin.key[:]...)
 	}
+	if err := d.rolesApart(b, n); err != nil {
+		return Info{}, err
+	}
 	id, err := d.freeID()
 	if err != nil {
 		return Info{}, err
@@ -247,6 +251,40 @@ func (d keyDir) addSlot(b *Bundle, n NewSlot) (Info, error) {
 		}
 	}
 	return s.info(), err
+}
+
+// rolesApart refuses a secret that opens a slot of the other role of an append-only store: everybody who has it would be an admin.
+func (d keyDir) rolesApart(b *Bundle, n NewSlot) error {
+	if b.AppendOnly() == nil {
+		return nil
+	}
+	slots, err := d.slots()
+	if err != nil {
+		return err
+	}
+	for _, s := range slots {
+		if s.problem != "" || s.Role == n.Role {
+			continue
+		}
+		if n.Recipient != "" && s.Recipient == strings.TrimSpace(n.Recipient) || s.opensWith(n) {
+			return fmt.Errorf("%w: its secret opens slot %s as well, which has another role", ErrBadSlot, s.ID)
+		}
+	}
+	return nil
+}
+
+// opensWith reports whether the password or key file of a new slot opens this one.
+func (s *slotFile) opensWith(n NewSlot) bool {
+	kind, own, err := Secret{Password: n.Password, KeyFile: n.KeyFile}.opener()
+	if err != nil || kind != s.Kind {
+		return false
+	}
+	key, err := own(s)
+	if err != nil {
+		return false
+	}
+	_, err = s.openAs(key)
+	return err == nil
 }
 
 func (d keyDir) freeID() (string, error) {
