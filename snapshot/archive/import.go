@@ -114,6 +114,7 @@ type importer struct {
 	mu       sync.Mutex            // guards result.Stored and progress.Bytes
 	ids      map[store.ID]store.ID // of snapshots that are in the store, by their ID at the origin
 	known    []store.Snapshot      // in the store
+	hidden   []store.Snapshot      // forgotten there: they may be wanted again
 	progress ImportProgress
 	anew     *recoder // made when first needed
 }
@@ -125,6 +126,9 @@ func (i *importer) know(ctx context.Context) error {
 		return err
 	}
 	for _, s := range state.Snapshots {
+		if s.Forgotten {
+			i.hidden = append(i.hidden, s)
+		}
 		if s.Partial || s.Forgotten {
 			continue
 		}
@@ -281,10 +285,14 @@ func (i *importer) summary(ctx context.Context, id store.ID) ([]byte, error) {
 	return s.Encode(), nil
 }
 
-// freeName is the snapshot's name, with another number if another one of the dataset has it.
+// freeName is the snapshot's name, with another number if another one of the dataset has it, be it forgotten.
 func (i *importer) freeName(s store.Snapshot) string {
 	return snapshot.FreeName(s.Name, func(name string) bool {
-		return slices.ContainsFunc(i.known, func(k store.Snapshot) bool { return k.Dataset == s.Dataset && k.Name == name })
+		has := func(k store.Snapshot) bool { return k.Dataset == s.Dataset && k.Name == name }
+		return slices.ContainsFunc(i.known, has) || slices.ContainsFunc(i.hidden, func(k store.Snapshot) bool {
+			sum, err := snapshot.ParseSummary(k.Summary)
+			return has(k) && (err != nil || sum.OriginSnapshot != s.ID) // else it is the same one
+		})
 	})
 }
 
