@@ -142,7 +142,7 @@ func (p *program) runKeyList() error {
 func (p *program) saySpoilt(slots []store.KeySlot) {
 	for _, s := range slots {
 		if s.Problem != "" && !p.global.quiet {
-			p.say("slot %s cannot be used: %s", s.ID, escape(s.Problem, false))
+			p.say("slot %s cannot be used: %s", s.ID, escape(s.Problem))
 		}
 	}
 }
