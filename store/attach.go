@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"path/filepath"
 	"time"
@@ -69,6 +70,8 @@ func (s *lastingSession) connect(ctx context.Context) (*way, error) {
 			return w, nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case s.bundle != nil && errors.Is(err, fs.ErrNotExist): // no secret is missing; and it must never look like an absent name of a directory
+			return nil, fmt.Errorf("%s: %w: %v", s.dir, ErrNoStore, err)
 		case !errors.Is(err, errLocked):
 			return nil, err
 		case s.now().After(deadline):
