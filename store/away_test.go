@@ -28,3 +28,37 @@ func TestStoreIsAwayWhenTheHolderEnds(t *testing.T) {
 	checkAll(t, st, ids, data)
 	closeStore(t, st)
 }
+
+// TestCopyInPlaceOfAHeldStore: a store is moved away while it is in use, and a copy takes its place. The holder writes, prunes and removes nothing
+// there, and the holder of the copy stays within reach.
+func TestCopyInPlaceOfAHeldStore(t *testing.T) {
+	dir := newStore(t)
+	old := manyFiles(1, 30, 50_000)
+	st := openTrees(t, dir)
+	snap := old.mustWrite(t, st)
+	closeStore(t, st)
+	must(t, os.CopyFS(dir+".copy", os.DirFS(dir)))
+	must(t, os.Chmod(dir+".copy", 0o700))
+
+	moved := openTrees(t, dir)
+	forgetAll(t, moved, snap)
+	must(t, os.Rename(dir, dir+".moved"))
+	must(t, os.Rename(dir+".copy", dir))
+	unguardAtEnd(t, dir)
+	if _, err := moved.Prune(t.Context(), PruneOptions{}, nil); !errors.Is(err, errMovedAway) {
+		t.Errorf("prune: %v", err)
+	}
+	if _, err := manyFiles(2, 30, 50_000).write(t, moved, "d"); !errors.Is(err, errMovedAway) {
+		t.Errorf("backup: %v", err)
+	}
+	held := openTrees(t, dir)
+	defer held.Close() // Badger misses its own lock file, which the other one removed: only the index is concerned
+	if !isHolder(held) {
+		t.Fatal("the copy is not held")
+	}
+	old.check(t, held, snap)
+	_ = moved.Close()
+	client := openTrees(t, dir, func(o *Options) { o.Direct = true })
+	defer closeStore(t, client)
+	old.check(t, client, snap)
+}

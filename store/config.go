@@ -203,7 +203,8 @@ func readConfig(dir string) (config, error) {
 	return c, nil
 }
 
-// mayWrite refuses to write a store on a read-only file system, and one that needs features this program cannot write.
+// mayWrite refuses to write a store on a read-only file system, one that is no longer where it was opened, and one that needs features this program
+// cannot write.
 func (e *engine) mayWrite() error {
 	if e.frozen {
 		return fmt.Errorf("%s: %w", e.dir, syscall.EROFS)
@@ -213,5 +214,5 @@ func (e *engine) mayWrite() error {
 			return fmt.Errorf("%w: feature %q", ErrNewerFormat, f)
 		}
 	}
-	return nil
+	return e.lock.inPlace()
 }

@@ -71,6 +71,9 @@ func ignoreMissing(err error) error {
 // removeVolume deletes a volume's file, which may be gone already, whether it is guarded or not. A fact must have said so,
 // and the index no longer name it; what replaces a guarded volume must be guarded before.
 func (e *engine) removeVolume(id volume.ID) error {
+	if err := e.lock.inPlace(); err != nil { // it is the same volume, in a copy of the store
+		return err
+	}
 	if _, err := e.unguard(id); err != nil {
 		return fmt.Errorf("volume %s: %w", id, err)
 	}

@@ -15,8 +15,12 @@ var errLocked = errors.New("store is held by another process")
 // storeLock is the flock on STORE/lock. The kernel lets it go with the process, however that ends.
 type storeLock struct {
 	file *os.File
-	last func() error // called while the lock is still held; may be nil
+	path string       // where it was found
+	last func() error // called while the lock is still held, if the store is where it was; may be nil
 }
+
+// errMovedAway: what is at the path now is not the store that was opened there, and must not be written.
+var errMovedAway = errors.New("the store was moved away, or its lock removed, while it was in use: nothing more is written")
 
 // takeLock returns errLocked if another process has it. On a read-only file system nobody can write: frozen.
 func takeLock(dir string, files Files) (l *storeLock, frozen bool, err error) {
@@ -27,7 +31,7 @@ func takeLock(dir string, files Files) (l *storeLock, frozen bool, err error) {
 		if err != nil {
 			return nil, true, fmt.Errorf("lock: %w", err)
 		}
-		return &storeLock{file: file}, true, nil
+		return &storeLock{file: file, path: dir}, true, nil
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("lock: %w", err)
@@ -49,13 +53,25 @@ func takeLock(dir string, files Files) (l *storeLock, frozen bool, err error) {
 	if err != nil {
 		return nil, false, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())
 	}
-	return &storeLock{file: file}, false, nil
+	return &storeLock{file: file, path: path}, false, nil
 }
 
 func (l *storeLock) release() error {
 	var err error
-	if l.last != nil {
+	if l.last != nil && l.inPlace() == nil {
 		err = l.last()
 	}
 	return errors.Join(err, l.file.Close())
+}
+
+// inPlace returns errMovedAway if the path leads elsewhere now: to another store maybe, with volumes of the same names.
+func (l *storeLock) inPlace() error {
+	mine, err := l.file.Stat()
+	if err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	if there, err := os.Stat(l.path); err != nil || !os.SameFile(mine, there) {
+		return fmt.Errorf("%s: %w", filepath.Dir(l.path), errMovedAway)
+	}
+	return nil
 }
