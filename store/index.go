@@ -17,6 +17,7 @@ import (
 	"sync"
 
 	"github.com/dgraph-io/badger/v4"
+	"golang.org/x/sys/unix"
 
 	"snapfs/store/seal"
 	"snapfs/store/volume"
@@ -68,10 +69,21 @@ func openIndex(dir string, b *seal.Bundle, memtable int64, log *slog.Logger) (*i
 		}
 	}
 	db, err := openBadger(indexOptions(dir, memtable, log))
+	if err != nil && outOf(err) {
+		return nil, fmt.Errorf("index: %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errIndexBroken, err)
 	}
 	return &index{db: db, aead: aead, syncFile: syncFile, settled: map[string]bool{}}, nil
+}
+
+// outOf reports whether an error of Badger, which hands on nothing but the text, is about what the process or the machine has too little of: no
+// reason to make the index anew.
+func outOf(err error) bool {
+	return slices.ContainsFunc([]unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOMEM}, func(errno unix.Errno) bool {
+		return strings.Contains(err.Error(), errno.Error())
+	})
 }
 
 // openBadger turns a panic of Badger on damaged files into an error.
