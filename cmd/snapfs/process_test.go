@@ -268,7 +268,7 @@ func watch(t *testing.T, cmd *exec.Cmd, step func(seen string, tty *os.File)) (c
 func TestPasswordOnTerminal(t *testing.T) {
 	noSecrets(t)
 	t.Setenv("SNAPFS_STORE", filepath.Join(t.TempDir(), "store"))
-	const ctrlC = "\x03"
+	const ctrlC, ctrlD = "\x03", "\x04"
 	for _, test := range []struct {
 		args    string
 		answers []string
@@ -278,6 +278,7 @@ func TestPasswordOnTerminal(t *testing.T) {
 		{"init", []string{"one\n", "two\n"}, exitLocked, "the two passwords differ"},
 		{"init", []string{"\n"}, exitLocked, "the password is empty"},
 		{"init", []string{"half" + ctrlC}, exitInterrupted, "interrupted"},
+		{"init", []string{ctrlD}, exitLocked, "none was typed"},
 		{"init", []string{"sesame\n", "sesame\n"}, exitDone, "again: "},
 		{"stats", []string{"open\n"}, exitLocked, "opens no key slot"},
 		{"stats", []string{"sesame\n"}, exitDone, "snapshots of"},
@@ -294,6 +295,41 @@ func TestPasswordOnTerminal(t *testing.T) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if code, out := finishes(t, cmd); code != exitLocked || !strings.Contains(out, "no terminal to ask on") {
 		t.Errorf("without a terminal: exit code %d, %q", code, out)
+	}
+}
+
+// TestPasswordCommands: one that does not end, or leaves somebody behind who keeps its output open, costs neither all memory nor for ever.
+func TestPasswordCommands(t *testing.T) {
+	noSecrets(t)
+	t.Setenv("SNAPFS_STORE", filepath.Join(t.TempDir(), "store"))
+	t.Setenv("SNAPFS_NEW_PASSWORD", "secret")
+	succeed(t, "init", "--quiet")
+	cmd := process(t, "stats", "--password-command", "head -c 100M /dev/zero")
+	if code, out := finishes(t, cmd); code != exitLocked || !strings.Contains(out, "password command: it does not end") {
+		t.Errorf("endless: exit code %d, %q", code, out)
+	}
+	cmd = process(t, "stats", "--password-command", "echo secret; sleep 1000 2>/dev/null &")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	code, out := finishes(t, cmd)
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // the sleep
+	if code != exitDone {
+		t.Errorf("an agent stays: exit code %d, %q", code, out)
+	}
+	begun := filepath.Join(t.TempDir(), "begun")
+	cmd = process(t, "stats", "--password-command", "echo secret; touch '"+begun+"'; sleep 1000; true")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	defer func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }() // the sleep
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	cmd.WaitDelay = time.Millisecond // for the sleep, which has it as well
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, "the command", func() bool { return exists(begun) })
+	cmd.Process.Signal(syscall.SIGTERM)
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted || stderr.String() != "snapfs: interrupted\n" {
+		t.Errorf("interrupted: exit code %d, stderr %q", code, stderr.String())
 	}
 }
 

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -18,6 +20,9 @@ func (p *program) askPassword(ctx context.Context, prompt string) ([]byte, error
 	}
 	defer tty.Close()
 	line, err := readHidden(ctx, tty, prompt)
+	if errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%w: none was typed", errNoSecret)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("asking for the password: %w", err)
 	}

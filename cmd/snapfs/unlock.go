@@ -208,15 +208,34 @@ func readPasswordFile(path string) ([]byte, error) {
 }
 
 func (p *program) passwordFromCommand(ctx context.Context, command string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "bash", "-c", command)
-	cmd.Env = p.env.child()
+	cmd := p.child(ctx, nil, "bash", "-c", command)
 	cmd.Stdin = p.stdin
-	cmd.Stderr = p.err.raw
-	data, err := cmd.Output()
-	if err != nil {
+	out := limitedBuffer{left: secretLimit}
+	cmd.Stdout = &out
+	err := cmd.Run()
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case out.left < 0:
+		return nil, fmt.Errorf("%w: password command: it does not end after %d bytes", errNoSecret, secretLimit)
+	case err != nil && !errors.Is(err, exec.ErrWaitDelay): // an agent that was started may keep the output open
 		return nil, fmt.Errorf("%w: password command: %w", errNoSecret, err)
 	}
-	return password(data, "password command")
+	return password(out.data, "password command")
+}
+
+// limitedBuffer takes so much and refuses the rest, which ends who writes.
+type limitedBuffer struct {
+	data []byte
+	left int
+}
+
+func (b *limitedBuffer) Write(data []byte) (int, error) {
+	if b.left -= len(data); b.left < 0 {
+		return 0, io.ErrShortWrite
+	}
+	b.data = append(b.data, data...)
+	return len(data), nil
 }
 
 // password strips one trailing newline and refuses what is empty.
