@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"snapfs/store/wire"
@@ -122,16 +123,27 @@ func handleState(ctx context.Context, s Session, r *wire.Request) ([][]byte, err
 	})
 }
 
-// handleRebuild passes progress on. A listener that is slow slows the rebuild down, one that is gone ends it.
+// handleRebuild passes progress on, the newest. Everybody waits for a rebuild, so it does not wait for a listener that is slow or stopped.
 func handleRebuild(ctx context.Context, s Session, r *wire.Request) ([][]byte, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	err := s.Rebuild(ctx, func(p RebuildProgress) {
-		progress := wire.Progress(p)
-		if r.Emit(ctx, wire.Encode(&progress)...) != nil {
-			cancel()
+	newest := make(chan RebuildProgress, 1)
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		for p := range newest {
+			progress := wire.Progress(p)
+			if r.Emit(ctx, wire.Encode(&progress)...) != nil {
+				return
+			}
 		}
 	})
+	err := s.Rebuild(ctx, func(p RebuildProgress) {
+		select {
+		case <-newest:
+		default:
+		}
+		newest <- p
+	})
+	close(newest)
+	telling.Wait()
 	return nil, err
 }
 
