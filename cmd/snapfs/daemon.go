@@ -51,7 +51,7 @@ func (p *program) startDaemon(ctx context.Context) error {
 	// Interrupted while waiting: so is the background process, which says what there is to say.
 	stop := context.AfterFunc(ctx, func() { cmd.Process.Signal(unix.SIGTERM) })
 	defer stop()
-	if n, _ := r.Read(make([]byte, 1)); n == 1 {
+	if n, _ := r.Read(make([]byte, 1)); n == 1 && stop() { // else it has been told to end, ready or not
 		return cmd.Process.Release()
 	}
 	if err := cmd.Wait(); err != nil {

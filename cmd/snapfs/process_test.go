@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -19,9 +21,20 @@ import (
 // mainVariable makes this test binary behave as snapfs, for tests that need a process of its own.
 const mainVariable = "SNAPFS_TEST_MAIN"
 
+// lateVariable makes it a background process that is told to end just before it is ready; it names a file that is made when it waits for that.
+const lateVariable = "SNAPFS_TEST_LATE"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(mainVariable) != "" {
 		main()
+	}
+	if begun := os.Getenv(lateVariable); begun != "" {
+		told := make(chan os.Signal, 1)
+		signal.Notify(told, syscall.SIGTERM)
+		os.WriteFile(begun, nil, 0o600)
+		<-told
+		os.NewFile(daemonPipe, "ready").Write([]byte{1})
+		os.Exit(exitDone)
 	}
 	os.Exit(m.Run())
 }
@@ -122,6 +135,22 @@ func TestBackgroundMountFails(t *testing.T) {
 		if code != test.code || strings.Count(out, test.msg) != 1 {
 			t.Errorf("mount -d %q: exit code %d, %q, want %d, %q once", test.args, code, out, test.code, test.msg)
 		}
+	}
+}
+
+// TestBackgroundMountInterruptedWhenReady: who interrupts is not told that the mount is there, which ends in that moment.
+func TestBackgroundMountInterruptedWhenReady(t *testing.T) {
+	begun := filepath.Join(t.TempDir(), "begun")
+	t.Setenv(lateVariable, begun)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	p := newProgram(strings.NewReader(""), io.Discard, io.Discard)
+	ended := make(chan int)
+	go func() { ended <- p.finish(ctx, p.startDaemon(ctx)) }()
+	waitUntil(t, "the background process", func() bool { return exists(begun) })
+	cancel()
+	if code := <-ended; code != exitInterrupted {
+		t.Errorf("exit code %d", code)
 	}
 }
 
