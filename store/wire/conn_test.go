@@ -102,6 +102,23 @@ func TestMessagesAreBounded(t *testing.T) {
 	}
 }
 
+// TestEventsThatAreNotSent: an event that could not be sent takes no place of those that are not acknowledged yet.
+func TestEventsThatAreNotSent(t *testing.T) {
+	c, _ := peers(t, func(ctx context.Context, r *Request) ([][]byte, error) {
+		for range eventsPerCall + 1 {
+			if err := r.Emit(ctx, make([]byte, MaxPayload+1)); !errors.Is(err, ErrTooLarge) {
+				return nil, fmt.Errorf("too large: %v", err)
+			}
+		}
+		return nil, r.Emit(ctx, []byte("fits"))
+	})
+	var got []byte
+	_, err := c.Call(t.Context(), 1, func(event []byte) error { got = event; return nil })
+	if err != nil || string(got) != "fits" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 func TestErrorsTravel(t *testing.T) {
 	c, _ := peers(t, func(_ context.Context, r *Request) ([][]byte, error) {
 		switch r.Method {

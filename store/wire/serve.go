@@ -212,7 +212,11 @@ func (c *call) emit(ctx context.Context, parts [][]byte) error {
 	case <-l.down:
 		return ErrConnLost
 	}
-	return l.sendMessage(ctx, header{kind: frameEvent, call: c.id}, parts...)
+	err := l.sendMessage(ctx, header{kind: frameEvent, call: c.id}, parts...)
+	if err != nil {
+		<-c.events // nobody will acknowledge it
+	}
+	return err
 }
 
 // UnknownMethod is what a handler answers to methods it does not have.
