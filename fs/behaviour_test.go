@@ -145,6 +145,24 @@ func TestStatfs(t *testing.T) {
 	}
 }
 
+func TestLongNames(t *testing.T) {
+	src := t.TempDir()
+	longest := strings.Repeat("x", nameMax)
+	manyFiles(t, filepath.Join(src, longest), 1)
+	s := serve(t, job{Snapshots: []jobSnapshot{{Dataset: "data", Name: "n", Source: src}}})
+	for _, dir := range []string{s.path(), s.path("data"), s.path("data", "latest")} {
+		if _, err := os.Lstat(filepath.Join(dir, longest+"x")); !errors.Is(err, unix.ENAMETOOLONG) {
+			t.Errorf("a name of %d bytes in %s: %v", nameMax+1, dir, err)
+		}
+		if _, err := os.Lstat(filepath.Join(dir, longest[1:])); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("a name of %d bytes in %s: %v", nameMax-1, dir, err)
+		}
+	}
+	if _, err := os.Lstat(s.path("data", "latest", longest)); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMountTable(t *testing.T) {
 	store := t.TempDir()
 	s := serve(t, job{Store: store})

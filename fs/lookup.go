@@ -22,7 +22,7 @@ func (s *server) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *
 	}
 	child, err := s.child(&dir, name)
 	if errors.Is(err, iofs.ErrNotExist) && !isDamage(err) { // the kernel would remember it
-		return fuse.OK
+		return absent(name)
 	}
 	if err != nil {
 		return s.fail("lookup "+name, in.NodeId, err)
@@ -67,7 +67,7 @@ func (s *server) lookupOwn(dir uint64, name string, out *fuse.EntryOut) fuse.Sta
 		if d := v.byName[name]; d != nil {
 			return s.enterOwn(out, datasetID(d.Number))
 		}
-		return fuse.OK
+		return absent(name)
 	case ownDataset:
 		d := v.byNumber[number]
 		if d == nil {
@@ -79,9 +79,18 @@ func (s *server) lookupOwn(dir uint64, name string, out *fuse.EntryOut) fuse.Sta
 		if sh := d.byName[name]; sh != nil {
 			return s.enterSnapshot(out, sh)
 		}
-		return fuse.OK
+		return absent(name)
 	}
 	return fuse.ENOTDIR
+}
+
+// absent answers for a name that is not there, as other file systems do for one that is too long. (The sources of a few have longer ones, so
+// it was looked up all the same.)
+func absent(name string) fuse.Status {
+	if len(name) > nameMax {
+		return fuse.Status(syscall.ENAMETOOLONG)
+	}
+	return fuse.OK
 }
 
 func (s *server) enterOwn(out *fuse.EntryOut, id uint64) fuse.Status {

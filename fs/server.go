@@ -40,6 +40,9 @@ const forever = 1 << 30
 
 const latestName = "latest"
 
+// nameMax is how long names are, bytes.
+const nameMax = 255
+
 // server answers requests. Safe for concurrent use.
 type server struct {
 	fuse.RawFileSystem // "not implemented" for all that is not here
@@ -159,7 +162,7 @@ func (s *server) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut
 		Frsize:  blockSize,
 		Blocks:  (v.bytes + blockSize - 1) / blockSize,
 		Files:   v.entries,
-		NameLen: 255,
+		NameLen: nameMax,
 	}
 	return fuse.OK
 }
