@@ -107,6 +107,9 @@ func handleRead(ctx context.Context, s Session, r *wire.Request) ([][]byte, erro
 	if err := wire.Decode(r.Body, &m); err != nil {
 		return nil, err
 	}
+	if err := r.Reserve(ctx, int(m.Length)); err != nil {
+		return nil, err
+	}
 	data, err := s.Read(ctx, m.Volume, m.Offset, int(m.Length))
 	return [][]byte{data}, err
 }

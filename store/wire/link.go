@@ -91,6 +91,12 @@ func (l *link) fail(err error) {
 
 // sendMessage sends a frame that takes part in flow control. parts may be used again when it returns.
 func (l *link) sendMessage(ctx context.Context, h header, parts ...[]byte) error {
+	return l.sendReserved(ctx, 0, h, parts...)
+}
+
+// sendReserved is sendMessage with so much taken before of what the peer lets this side send; the rest of that is given back. Not if the message
+// is too large.
+func (l *link) sendReserved(ctx context.Context, reserved int64, h header, parts ...[]byte) error {
 	total := 0
 	for _, p := range parts {
 		total += len(p)
@@ -99,8 +105,13 @@ func (l *link) sendMessage(ctx context.Context, h header, parts ...[]byte) error
 		return fmt.Errorf("%w: %d bytes", ErrTooLarge, total)
 	}
 	h.length = uint32(total)
-	if err := l.send.take(ctx, h.cost(), l.down); err != nil {
-		return err
+	if h.cost() <= reserved {
+		l.send.put(reserved - h.cost())
+	} else {
+		l.send.put(reserved)
+		if err := l.send.take(ctx, h.cost(), l.down); err != nil {
+			return err
+		}
 	}
 	err := l.write(ctx, h, parts...)
 	if err != nil && err == ctx.Err() {

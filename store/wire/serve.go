@@ -14,7 +14,23 @@ type Request struct {
 	Method Method
 	Body   []byte // valid until the handler returns
 
-	call *call
+	call     *call
+	reserved int64 // of what the peer lets this side send, for the response
+}
+
+// Reserve waits until there is room on the connection for a response of n bytes. A handler that is about to make a large one asks for it first, so that
+// a peer that asks for much and takes nothing fills no memory. At most once a request.
+func (r *Request) Reserve(ctx context.Context, n int) error {
+	h := header{length: uint32(n)}
+	if r.call == nil || n > MaxPayload {
+		return nil // nothing of it will be sent
+	}
+	l := r.call.server.link
+	if err := l.send.take(ctx, h.cost(), l.down); err != nil {
+		return err
+	}
+	r.reserved = h.cost()
+	return nil
 }
 
 // Emit sends an event of the call, given in parts that may be used again when it returns. It waits while the
@@ -180,7 +196,8 @@ func (s *server) request(h header) error {
 // run handles the call and sends its answer.
 func (c *call) run(ctx context.Context, buf []byte, cost int64) {
 	s := c.server
-	response, err := s.handler(ctx, &Request{Method: c.method, Body: buf, call: c})
+	r := &Request{Method: c.method, Body: buf, call: c}
+	response, err := s.handler(ctx, r)
 	defer s.link.received.done(cost)
 	defer s.buffers.put(buf) // after the answer: it may be made of the request
 	s.mu.Lock()
@@ -188,7 +205,7 @@ func (c *call) run(ctx context.Context, buf []byte, cost int64) {
 	s.mu.Unlock()
 	// Not ctx: every request gets its answer, whoever cancelled what. A broken connection ends the wait.
 	if err == nil {
-		err = s.link.sendMessage(context.Background(), header{kind: frameResponse, call: c.id}, response...)
+		err = s.link.sendReserved(context.Background(), r.reserved, header{kind: frameResponse, call: c.id}, response...)
 		if !errors.Is(err, ErrTooLarge) {
 			return
 		}
@@ -200,7 +217,7 @@ func (c *call) run(ctx context.Context, buf []byte, cost int64) {
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		e = &Error{Code: CodeCanceled, Text: err.Error()}
 	}
-	s.link.sendMessage(context.Background(), header{kind: frameFailure, call: c.id}, Encode(e)...)
+	s.link.sendReserved(context.Background(), r.reserved, header{kind: frameFailure, call: c.id}, Encode(e)...)
 }
 
 func (c *call) emit(ctx context.Context, parts [][]byte) error {
