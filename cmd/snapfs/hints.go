@@ -104,6 +104,10 @@ func hints(err error) []string {
 	if list := candidateHints(err); list != nil {
 		return list
 	}
+	var mount *fs.MountError
+	if errors.As(err, &mount) && mount.Op == "umount" && errors.Is(err, fs.ErrMissing) {
+		err = fs.ErrNotMounted // nobody wants a directory made to unmount it
+	}
 	for _, h := range plainHints {
 		if errors.Is(err, h.target) {
 			return []string{h.hint}
