@@ -35,7 +35,8 @@
 //	             18 parity volumes for each group
 //	2 metadata   1 blobs  2 bytes
 //	  complete
-//	3 table      1! volume id  2! number  3! bytes that are whole frames  4 payload of a contents frame; one record for each part
+//	3 table      1! volume id  2! number  3! bytes that are whole frames  4 payload of a contents frame; one record for each part,
+//	             one without payload if the run that had the table has ended: such a volume is read frame by frame
 //	4 end        1! set id  2 volumes: list of records 1! id  2! number  3 length (absent: the one it stands in)  3 metadata blobs
 //	             4 chunks  5 bytes of both  6 lost: blobs the store could not give  7 finished; if it comes twice, the last one counts
 //

@@ -68,6 +68,9 @@ func interrupted(ctx context.Context, st *store.Store, ref string, o *Options) (
 	w.state.keys.ID = w.set.ID
 	for _, v := range w.set.Volumes {
 		w.sealed += v.Size
+		if w.before = nil; v.Torn { // else the next one has its table
+			w.before = &tornVolume{id: v.ID, number: v.Number, whole: v.Size}
+		}
 	}
 	w.target, err = o.Target(w.permit(state.Archives))
 	return w, err

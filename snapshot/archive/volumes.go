@@ -61,7 +61,7 @@ type tornVolume struct {
 	id     volume.ID
 	number uint32
 	whole  int64
-	table  *volume.Table
+	table  *volume.Table // nil: the run that had it has ended
 }
 
 // frame appends a frame with blobs, in the next volume if it does not fit.
@@ -239,22 +239,34 @@ func (w *setWriter) preamble() error {
 	if err := w.begins(w.head.Encode()); err != nil {
 		return err
 	}
-	if t := w.before; t != nil {
-		for i := range t.table.Parts() {
-			part, err := t.table.Part(i)
-			if err != nil {
-				return err
-			}
-			r := Table{Volume: t.id, Number: t.number, Whole: t.whole, Part: part}
-			if err := w.begins(r.Encode()); err != nil {
-				return err
-			}
-		}
-		if err := w.forgetTorn(); err != nil {
+	if w.before != nil {
+		if err := w.tables(); err != nil {
 			return err
 		}
 	}
 	return w.now.settle()
+}
+
+// tables are what this volume has of the one before, which has no trailer.
+func (w *setWriter) tables() error {
+	t := w.before
+	r := Table{Volume: t.id, Number: t.number, Whole: t.whole}
+	if t.table == nil {
+		if err := w.begins(r.Encode()); err != nil {
+			return err
+		}
+		return w.forgetTorn()
+	}
+	for i := range t.table.Parts() {
+		var err error
+		if r.Part, err = t.table.Part(i); err != nil {
+			return err
+		}
+		if err := w.begins(r.Encode()); err != nil {
+			return err
+		}
+	}
+	return w.forgetTorn()
 }
 
 // begins appends a record that the volume begins with.
@@ -274,7 +286,7 @@ func (w *setWriter) begins(record []byte) error {
 func (w *setWriter) forgetTorn() error {
 	t := w.before
 	w.before = nil
-	if t == nil {
+	if t == nil || t.table == nil {
 		return nil
 	}
 	return t.table.Close()
@@ -327,7 +339,7 @@ func (w *setWriter) tear(ctx context.Context) error {
 	}
 	w.before = &tornVolume{v.id, v.number, v.whole, v.w.Table()}
 	w.full = true
-	w.state.ended = w.state.ended && len(again) == 0
+	w.state.ended = false // another volume says that this one was torn
 	metadata, written := w.state.metadata, w.state.written
 	w.withoutAgain(again)
 	if err := w.enter(ctx, v.whole, true); err != nil {

@@ -1,0 +1,61 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"syscall"
+	"testing"
+
+	"snapfs/store"
+)
+
+// only is a check of volumes that must hold one set.
+func (s *origin) only(volumes ...string) CheckedSet {
+	s.t.Helper()
+	res, err := Check(s.t.Context(), volumes, CheckOptions{
+		OpenOptions: OpenOptions{Unlock: unlockTest}, Found: func(f Finding) { s.t.Logf("%s: %s", f.Volume, f.What) },
+	})
+	must(s.t, err)
+	if len(res.Sets) != 1 {
+		s.t.Fatalf("%d sets", len(res.Sets))
+	}
+	return res.Sets[0]
+}
+
+// TestResumeBehindTornVolume: a medium ends unannounced and nobody changes it. What is gone on with later is as whole as if somebody had.
+func TestResumeBehindTornVolume(t *testing.T) {
+	s := newSource(t)
+	id := s.take(randomFiles(rand.New(rand.NewPCG(2, 2)), 60))
+	o := s.options(t.TempDir(), id)
+	o.Level = LevelFull
+	res, err := Create(t.Context(), s.st, o)
+	must(t, err)
+	for _, room := range []int64{650_000, 1_300_000, res.Stored - 100} { // the last one ends in the trailer
+		out := t.TempDir()
+		o := s.options(out, id)
+		whole, writes := o.Target, 0
+		jam := errors.New("the robot is jammed")
+		o.Level = LevelFull
+		o.Change = func(context.Context, Change) error { return jam }
+		o.Target = func(p Permit) (Target, error) {
+			d, err := NewDirectory(out, p)
+			return &shortTarget{d, func(m Medium) Medium {
+				return &shortMedium{Medium: m, room: room, fail: syscall.ENOSPC, lies: true, written: &writes}
+			}}, err
+		}
+		if _, err := Create(t.Context(), s.st, o); !errors.Is(err, jam) {
+			t.Fatal(err)
+		}
+		state, err := s.st.State(t.Context())
+		must(t, err)
+		name := state.Archives[len(state.Archives)-1].Name
+		o.Target, o.Snapshots, o.Level = whole, nil, ""
+		_, err = Resume(t.Context(), s.st, name, o)
+		must(t, err)
+		if c := s.only(out); !c.Whole || c.Damaged {
+			t.Errorf("room %d: %+v", room, c)
+		}
+		s.check([]store.ID{id}, out)
+	}
+}
