@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"snapfs/store"
 	"snapfs/store/volume"
 )
@@ -47,11 +49,7 @@ func (d *dirTarget) Open(_ context.Context, v Slot) (Medium, error) {
 	if err := makeRoom(path, d.permit); err != nil {
 		return nil, err
 	}
-	partial := path + partialSuffix
-	if err := os.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	return newFileMedium(partial, path, v.Again)
+	return newFileMedium(path, v.Again)
 }
 
 // Changes implements Target.
@@ -145,10 +143,23 @@ type fileMedium struct {
 // allocateStep is how much is allocated at once.
 const allocateStep = 64 << 20
 
-func newFileMedium(partial, path string, cached bool) (*fileMedium, error) {
+// newFileMedium makes the file of a volume in place of one that an interrupted run left. Errors: ErrInUse.
+func newFileMedium(path string, cached bool) (_ *fileMedium, err error) {
+	partial := path + partialSuffix
+	defer func() {
+		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, fs.ErrExist) {
+			err = fmt.Errorf("%s: %w", partial, ErrInUse)
+		}
+	}()
+	if err := volume.RemoveUnlocked(partial); err != nil {
+		return nil, err
+	}
 	f, err := volume.CreateFile(partial, volume.FileOptions{Perm: 0o600, KeepCached: cached})
 	if err != nil {
 		return nil, err
+	}
+	if err := f.Lock(); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return &fileMedium{f: f, partial: partial, path: path}, nil
 }
@@ -207,11 +218,11 @@ func (m *fileMedium) Complete(size int64) error {
 	if err := m.f.Sync(); err != nil {
 		return m.lost(err)
 	}
-	if err := m.f.Close(); err != nil {
+	if err := os.Rename(m.partial, m.path); err != nil { // while it is locked: what has that name is this file
 		return err
 	}
-	if err := os.Rename(m.partial, m.path); err != nil {
-		return err
+	if err := m.f.Close(); err != nil {
+		return m.lost(err)
 	}
 	return syncDir(filepath.Dir(m.path))
 }

@@ -25,6 +25,8 @@ var (
 	ErrVolumeExists = errors.New("a volume is there already")
 	// ErrNotEmpty: a device or file holds something that is no expired volume.
 	ErrNotEmpty = errors.New("it holds something already")
+	// ErrInUse: another run writes a volume of that name.
+	ErrInUse = errors.New("another run writes to it")
 	// ErrMediumFull: the medium is full and there is nobody to change it.
 	ErrMediumFull = errors.New("the medium is full")
 	// ErrVolumeSize: volumes of that size cannot hold a single frame.

@@ -134,11 +134,7 @@ func (t *fileTarget) Open(context.Context, Slot) (Medium, error) {
 	if err := makeRoom(t.path, t.permit); err != nil {
 		return nil, err
 	}
-	partial := t.path + partialSuffix
-	if err := os.Remove(partial); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	return newFileMedium(partial, t.path, false)
+	return newFileMedium(t.path, false)
 }
 
 // Changes implements Target.

@@ -39,6 +39,55 @@ type FileOptions struct {
 	KeepCached bool        // leave what was written in the page cache: for volumes that are soon read again
 }
 
+// Lock locks the file against others that do so, until Close (unix.EWOULDBLOCK if one has).
+func (o *OSFile) Lock() error { return lockFile(o.f) }
+
+func lockFile(f *os.File) error {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch err {
+		case unix.EINTR:
+			continue
+		case unix.ENOSYS, unix.EOPNOTSUPP, unix.ENOLCK:
+			return nil // the file system has no locks
+		}
+		return err
+	}
+}
+
+// RemoveUnlocked removes a file that nobody has locked (unix.EWOULDBLOCK), if there is one.
+func RemoveUnlocked(path string) error {
+	for {
+		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return os.Remove(path) // no file that anybody writes
+		}
+		removed, err := removeLocked(f)
+		if closed := f.Close(); removed || err != nil {
+			return errors.Join(err, closed)
+		}
+	}
+}
+
+// removeLocked locks and removes an open file; false if another one has its name by now.
+func removeLocked(f *os.File) (bool, error) {
+	if err := lockFile(f); err != nil {
+		return false, err
+	}
+	locked, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	named, err := os.Lstat(f.Name())
+	if err != nil || !os.SameFile(locked, named) {
+		return false, nil
+	}
+	return true, os.Remove(f.Name())
+}
+
 // CreateFile makes a new file for a volume (fs.ErrExist if there is one).
 func CreateFile(path string, opts FileOptions) (*OSFile, error) {
 	if opts.Perm == 0 {
