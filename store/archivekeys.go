@@ -54,7 +54,15 @@ func (s *Store) OpenSetKeys(id [16]byte, sealed []byte) (*seal.Bundle, error) {
 
 // LockArchives keeps others from writing sets of a pool until unlock is called; it waits for who does so already, or *LockedError names that job.
 func (s *Store) LockArchives(ctx context.Context, pool string, wait bool) (unlock func(), err error) {
-	name := "archive pool " + pool
+	return s.lockNamed(ctx, "archive pool "+pool, wait)
+}
+
+// LockCatalogue is for whoever enters or ends sets by what he sees of others: for a moment.
+func (s *Store) LockCatalogue(ctx context.Context) (unlock func(), err error) {
+	return s.lockNamed(ctx, "archive sets", true)
+}
+
+func (s *Store) lockNamed(ctx context.Context, name string, wait bool) (unlock func(), err error) {
 	if err := s.session.Lock(ctx, name, s.job, wait); err != nil {
 		return nil, err
 	}

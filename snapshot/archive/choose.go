@@ -60,6 +60,13 @@ func (list Sets) held() map[store.ID]bool {
 // Expire ends the sets that were kept long enough and that no other needs: their lists are given up, and their volumes may be
 // overwritten. It returns them; with dryRun nothing is done.
 func Expire(ctx context.Context, st *store.Store, now time.Time, dryRun bool) ([]store.ArchiveSet, error) {
+	if !dryRun {
+		unlock, err := st.LockCatalogue(ctx) // nobody builds on what is just about to go
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
+	}
 	state, err := st.State(ctx)
 	if err != nil {
 		return nil, err

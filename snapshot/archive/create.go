@@ -71,21 +71,23 @@ func newSet(ctx context.Context, st *store.Store, o *Options) (*setWriter, error
 
 // newName is a name that no set has yet.
 func (list Sets) newName(o *Options, level volume.SetLevel, now time.Time) (string, error) {
-	taken := func(name string) bool {
-		return slices.ContainsFunc(list, func(s store.ArchiveSet) bool { return s.Name == name })
-	}
 	if o.Name != "" {
-		if taken(o.Name) {
+		if list.named(o.Name) {
 			return "", fmt.Errorf("%s: %w", o.Name, ErrSetExists)
 		}
 		return o.Name, nil
 	}
 	base := fmt.Sprintf("%s-%s-%s", o.Pool, now.In(o.Zone).Format("2006-01-02_15-04-05"), level)
 	name := base
-	for n := 2; taken(name); n++ {
+	for n := 2; list.named(name); n++ {
 		name = fmt.Sprintf("%s-%d", base, n)
 	}
 	return name, CheckName(name)
+}
+
+// named reports whether a set has that name.
+func (list Sets) named(name string) bool {
+	return slices.ContainsFunc(list, func(s store.ArchiveSet) bool { return s.Name == name })
 }
 
 // chooseSnapshots notes what the set will hold.
@@ -177,7 +179,7 @@ func (w *setWriter) write(ctx context.Context) (res Result, err error) {
 	if err := w.target.Check(Slot{Name: w.set.Name, Number: uint32(len(w.set.Volumes)) + 1}); err != nil && !w.state.ended {
 		return res, err
 	}
-	if err := w.save(ctx); err != nil { // from here on the set is known, as unfinished
+	if err := w.enroll(ctx); err != nil {
 		return res, err
 	}
 	now := w.o.Now().UTC()
@@ -201,6 +203,39 @@ func (w *setWriter) write(ctx context.Context) (res Result, err error) {
 	}
 	res.Set, res.Written, res.Lost, res.Stored = w.set, w.written, p.lost, w.sealed
 	return res, w.finishParity()
+}
+
+// enroll makes the set known, as unfinished, if nothing that it relies on has changed since it was planned.
+func (w *setWriter) enroll(ctx context.Context) error {
+	unlock, err := w.st.LockCatalogue(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	state, err := w.st.State(ctx)
+	if err != nil {
+		return err
+	}
+	sets := Sets(state.Archives)
+	if sets.byID(w.set.ID) == nil && sets.named(w.set.Name) {
+		return fmt.Errorf("%s: %w", w.set.Name, ErrSetExists)
+	}
+	if _, err := w.chain(sets); err != nil {
+		return err
+	}
+	return w.save(ctx)
+}
+
+// chain are the sets that this one builds on, parent first. Errors: ErrNoParent.
+func (w *setWriter) chain(sets Sets) ([]*store.ArchiveSet, error) {
+	if w.set.Level == volume.Full {
+		return nil, nil
+	}
+	chain, ok := sets.Chain(sets.byID(w.set.Parent))
+	if !ok {
+		return nil, fmt.Errorf("the parent of %s: %w", w.set.Name, ErrNoParent)
+	}
+	return chain, nil
 }
 
 // checkSize refuses volumes that are too small for the largest frame before anything is written: not in the middle of the set.
@@ -256,19 +291,16 @@ func (w *setWriter) plan(ctx context.Context, ids []store.ID) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	sets := Sets(state.Archives)
 	var without []store.ID
-	if w.set.Level != volume.Full {
-		chain, ok := sets.Chain(sets.byID(w.set.Parent))
-		if !ok {
-			return nil, fmt.Errorf("the parent of %s: %w", w.set.Name, ErrNoParent)
-		}
-		for _, s := range chain {
-			without = append(without, chunkLists(s)...)
-			w.head.Chain = append(w.head.Chain, ChainSet{
-				ID: s.ID, Name: s.Name, Level: s.Level, Volumes: len(s.Volumes), Location: s.Location, Created: s.Started,
-			})
-		}
+	chain, err := w.chain(Sets(state.Archives))
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range chain {
+		without = append(without, chunkLists(s)...)
+		w.head.Chain = append(w.head.Chain, ChainSet{
+			ID: s.ID, Name: s.Name, Level: s.Level, Volumes: len(s.Volumes), Location: s.Location, Created: s.Started,
+		})
 	}
 	pl := &planner{st: w.st, dir: w.o.TempDir, without: append(without, chunkLists(&w.set)...), progress: w.o.progress}
 	p, err := pl.make(ctx, ids)
