@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 
 	"snapfs/store"
@@ -133,7 +132,7 @@ func newChecker(o CheckOptions) *checker {
 // checkedSet collects what a set holds.
 type checkedSet struct {
 	label    *volume.Label
-	numbers  map[uint32]volume.ID
+	given    map[volume.ID]uint32 // numbers of volumes, without those of parity
 	damaged  bool
 	beyond   bool   // what parity heals
 	metadata idList // that is in it
@@ -329,11 +328,11 @@ func (c *checker) begin(ctx context.Context, name string, it volume.StreamItem) 
 	c.result.Volumes++
 	set := c.sets[v.Label.Set.ID]
 	if set == nil {
-		set = &checkedSet{label: v.Label, numbers: map[uint32]volume.ID{}}
+		set = &checkedSet{label: v.Label, given: map[volume.ID]uint32{}}
 		c.sets[v.Label.Set.ID] = set
 	}
 	if !v.Parity() {
-		set.numbers[v.Label.Set.Sequence] = v.ID
+		set.given[v.ID] = v.Label.Set.Sequence
 	}
 	if c.o.NoKey {
 		return nil
@@ -397,9 +396,9 @@ func (c *checker) finish(ctx context.Context) (*CheckResult, error) {
 	for i := range c.findings {
 		f := &c.findings[i]
 		for _, set := range c.sets {
-			for _, id := range set.numbers {
-				set.damaged = set.damaged || id == f.ID
-				set.beyond = set.beyond || id == f.ID && !f.Heals
+			if _, of := set.given[f.ID]; of {
+				set.damaged = true
+				set.beyond = set.beyond || !f.Heals
 			}
 		}
 	}
@@ -446,15 +445,13 @@ func (c *checker) dropTorn() {
 
 // checkSet finds out whether a set is complete, and holds what its snapshots need.
 func (c *checker) checkSet(id [16]byte, set *checkedSet) CheckedSet {
-	r := CheckedSet{ID: id, Name: set.label.Set.Name, Level: set.label.Set.Level, Volumes: len(set.numbers)}
+	r := CheckedSet{ID: id, Name: set.label.Set.Name, Level: set.label.Set.Level, Volumes: len(set.given)}
 	s := c.b.setByID(id)
-	last := uint32(0)
+	var end []SetVolume
 	if s != nil && s.end != nil {
-		for _, v := range s.end.Volumes {
-			last = max(last, v.Number)
-		}
+		end = s.end.Volumes
 	}
-	missing := gapsIn(slices.Collect(maps.Keys(set.numbers)), last)
+	missing := c.missing(set, end)
 	for _, g := range missing {
 		c.report(Finding{Set: r.Name, Offset: -1, What: g.text(r.Name, "was not given", "were not given")})
 	}
@@ -468,6 +465,24 @@ func (c *checker) checkSet(id [16]byte, set *checkedSet) CheckedSet {
 	r.Damaged = set.beyond
 	r.Whole = r.Complete && !set.damaged && c.holdsAll(s, set, &r, len(missing) > 0)
 	return r
+}
+
+// missing lists the numbers of the volumes that were not given, and says which were written again under another id: those do not stand for them.
+func (c *checker) missing(set *checkedSet, end []SetVolume) []gap {
+	last, finished := uint32(0), map[uint32]volume.ID{}
+	for _, v := range end {
+		last = max(last, v.Number)
+		finished[v.Number] = v.ID
+	}
+	var here []uint32
+	for id, number := range set.given {
+		if other, ok := finished[number]; ok && other != id {
+			c.o.Note(fmt.Sprintf("%s: volume %d of set %s was begun again after this one: volume %s is what belongs to the set", c.seen[id], number, set.label.Set.Name, other))
+			continue
+		}
+		here = append(here, number)
+	}
+	return gapsIn(here, last)
 }
 
 // holdsAll reports whether all that a set's snapshots need is there: metadata in the set itself, chunks in it or in its parents.

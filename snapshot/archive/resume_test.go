@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"syscall"
 	"testing"
 
@@ -59,3 +60,45 @@ func TestResumeBehindTornVolume(t *testing.T) {
 		s.check([]store.ID{id}, out)
 	}
 }
+
+// TestVolumeWrittenAgain: a run was killed before its volume was entered, and another one wrote more into a volume of that number. The first one
+// does not stand for the second.
+func TestVolumeWrittenAgain(t *testing.T) {
+	s, first, out := newSource(t), t.TempDir(), t.TempDir()
+	r := rand.New(rand.NewPCG(12, 2))
+	files := randomFiles(r, 10)
+	_, err := Create(t.Context(), s.st, s.options(t.TempDir(), s.take(files)))
+	must(t, err)
+	id := s.take(randomFiles(r, 60))
+	o := s.options(first, id)
+	o.VolumeSize = 700_000
+	killed := errors.New("killed")
+	o.Target = func(p Permit) (Target, error) {
+		d, err := NewDirectory(first, p)
+		return &shortTarget{d, func(m Medium) Medium { return &unentered{m, killed} }}, err
+	}
+	if _, err = Create(t.Context(), s.st, o); !errors.Is(err, killed) {
+		t.Fatal(err)
+	}
+	state, err := s.st.State(t.Context())
+	must(t, err)
+	o = s.options(out)
+	o.VolumeSize = 1_500_000
+	res, err := Resume(t.Context(), s.st, state.Archives[1].Name, o)
+	must(t, err)
+	if c := s.only(first, out); !c.Whole {
+		t.Errorf("with both: %+v", c)
+	}
+	must(t, os.Remove(res.Set.Volumes[0].Where))
+	if c := s.only(first, out); c.Whole || c.Complete {
+		t.Errorf("without the second: %+v", c)
+	}
+}
+
+// unentered completes a volume and fails then, as a run does that is killed before the catalogue has it.
+type unentered struct {
+	Medium
+	fail error
+}
+
+func (u *unentered) Complete(size int64) error { return errors.Join(u.Medium.Complete(size), u.fail) }
