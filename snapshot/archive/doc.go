@@ -63,7 +63,7 @@
 // less; ascending and without gaps up to the length of the longest volume. They have neither head nor end. With volumes of limited size the others are so much
 // shorter that parity volumes fit.
 //
-// What has been added up lies in DIR/SET.sum-GROUP-NUMBER.VOLUME, over all volumes up to that one; what is being written, and what will be
+// What has been added up lies in DIR/SET-ID.sum-GROUP-NUMBER.VOLUME (the first 8 digits of the ID), over all volumes up to that one; what is being written, and what will be
 // written over next, ends in .next. Where volumes go away with their medium, or DIR is on another disk, they are added up while they are
 // written: the sums with the next volume are written beside those without it, which go when the catalogue has the volume. Where volumes stay in a
 // directory on the same disk, or there are 3 parity volumes or more, complete volumes are read again, all at once, before a medium is

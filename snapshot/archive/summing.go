@@ -375,7 +375,8 @@ func (w *setWriter) openParity() error {
 	if w.state.parityVolumes == 0 {
 		return nil
 	}
-	s, err := newSums(w.o.ParityDir, w.set.Name, w.state.parityVolumes)
+	name := fmt.Sprintf("%s-%x", w.set.Name, w.set.ID[:4]) // another store may have a set of that name
+	s, err := newSums(w.o.ParityDir, name, w.state.parityVolumes)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ import (
 // go when the catalogue has the volumes. So a run that is killed leaves the sums up to the last complete volume or an earlier one.
 type sums struct {
 	dir  string
-	name string // of the set
+	name string // of the set, and the beginning of its ID
 	m    int
 	code *volume.SetCode
 }

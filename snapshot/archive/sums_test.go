@@ -252,3 +252,29 @@ func TestSumsAreNotLedAstray(t *testing.T) {
 		t.Errorf("%q, %v", data, err)
 	}
 }
+
+// TestSumsOfTwoStores: two stores have sets of the same name and one directory for what has been added up. Neither takes the other's.
+func TestSumsOfTwoStores(t *testing.T) {
+	parity := t.TempDir()
+	var stores []*origin
+	var outs []string
+	var options []Options
+	jam := errors.New("the robot is jammed")
+	for n := range uint64(2) {
+		s, out := newSource(t), t.TempDir()
+		o := s.options(out, s.take(randomFiles(rand.New(rand.NewPCG(n, 9)), 60)))
+		o.Name, o.VolumeSize, o.ParityVolumes, o.ParityDir, o.ChangeAlways = "weekly", 1<<20, 1, parity, true
+		o.Change = func(context.Context, Change) error { return jam }
+		if _, err := Create(t.Context(), s.st, o); !errors.Is(err, jam) {
+			t.Fatal(err)
+		}
+		o.Snapshots, o.ParityVolumes, o.Change = nil, 0, func(context.Context, Change) error { return nil }
+		stores, outs, options = append(stores, s), append(outs, out), append(options, o)
+	}
+	for n, s := range stores {
+		res, err := Resume(t.Context(), s.st, "weekly", options[n])
+		must(t, err)
+		must(t, os.Remove(res.Set.Volumes[0].Where))
+		s.check(s.snaps, outs[n])
+	}
+}
