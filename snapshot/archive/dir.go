@@ -169,18 +169,18 @@ func (m *fileMedium) Write(p []byte) (int, error) {
 	n, err := m.f.WriteAt(p, m.at)
 	m.at += int64(n)
 	if n == len(p) {
-		err = m.lost(err)
+		err = lost(m.partial, err)
 	}
 	return n, err
 }
 
 // lost is the error that bytes which were taken did not reach the device. Where space cannot be allocated ahead that may be for want of room, but
 // nobody knows which ones are there: the medium is not just full, the volume is spoilt, and gone on with it has to be from its beginning.
-func (m *fileMedium) lost(err error) error {
+func lost(where string, err error) error {
 	if !EndOfMedium(err) {
 		return err
 	}
-	return fmt.Errorf("%s: bytes that were taken did not reach the device: %v", m.partial, err)
+	return fmt.Errorf("%s: bytes that were taken did not reach the device: %v", where, err)
 }
 
 // ReadAt reads what was written.
@@ -216,13 +216,13 @@ func (m *fileMedium) Complete(size int64) error {
 		return err
 	}
 	if err := m.f.Sync(); err != nil {
-		return m.lost(err)
+		return lost(m.partial, err)
 	}
 	if err := os.Rename(m.partial, m.path); err != nil { // while it is locked: what has that name is this file
 		return err
 	}
 	if err := m.f.Close(); err != nil {
-		return m.lost(err)
+		return lost(m.partial, err)
 	}
 	return syncDir(filepath.Dir(m.path))
 }

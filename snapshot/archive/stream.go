@@ -313,20 +313,21 @@ func (m *blockMedium) Reserve(size int64) (bool, error) { return m.room <= 0 || 
 // Settled implements Medium.
 func (m *blockMedium) Settled() int64 { return m.settled }
 
-// Complete implements Medium.
+// Complete implements Medium. Where the medium ends with the last block it can be completed again, as torn.
 func (m *blockMedium) Complete(size int64) error {
-	var errs []error
 	if len(m.buf) > 0 && size > m.settled {
 		m.buf = append(m.buf, make([]byte, m.block-int64(len(m.buf)))...)
-		errs = append(errs, m.flush())
-	}
-	if m.file != nil {
-		if err := m.file.Sync(); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOTSUP) {
-			errs = append(errs, err)
+		if err := m.flush(); err != nil {
+			return err
 		}
-		errs = append(errs, m.file.Close())
 	}
-	return errors.Join(errs...)
+	if m.file == nil {
+		return nil
+	}
+	if err := m.file.Sync(); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOTSUP) {
+		return lost(m.where, err)
+	}
+	return lost(m.where, m.Abandon())
 }
 
 // Abandon implements Medium.
@@ -334,7 +335,9 @@ func (m *blockMedium) Abandon() error {
 	if m.file == nil {
 		return nil
 	}
-	return m.file.Close()
+	f := m.file
+	m.file = nil
+	return f.Close()
 }
 
 // Where implements Medium.

@@ -402,11 +402,11 @@ func TestFailedWrites(t *testing.T) {
 
 // TestLostBytes: bytes that a file took and that did not reach the device spoil the volume. A full medium that says so does not.
 func TestLostBytes(t *testing.T) {
-	m := &fileMedium{partial: "/somewhere/a.partial"}
-	if err := m.lost(syscall.ENOSPC); EndOfMedium(err) || !strings.Contains(err.Error(), m.partial) {
+	const where = "/somewhere/a.partial"
+	if err := lost(where, syscall.ENOSPC); EndOfMedium(err) || !strings.Contains(err.Error(), where) {
 		t.Errorf("%v", err)
 	}
-	if err := m.lost(syscall.EIO); err != syscall.EIO || m.lost(nil) != nil {
+	if err := lost(where, syscall.EIO); err != syscall.EIO || lost(where, nil) != nil {
 		t.Errorf("%v", err)
 	}
 }
