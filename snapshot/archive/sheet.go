@@ -3,7 +3,7 @@ package archive
 import (
 	"context"
 	"fmt"
-	"slices"
+	"path"
 	"strings"
 	"time"
 
@@ -26,7 +26,7 @@ func (list Sets) Sheet(s *store.ArchiveSet, storeID [16]byte) string {
 	if len(chain) > 1 || !ok {
 		b.WriteString("\nBuilds on, and needs beside it (read this set first, then these in this order):\n")
 		for _, c := range chain[min(1, len(chain)):] {
-			fmt.Fprintf(&b, "  %s (%s, id %x)\n", c.Name, c.Level, c.ID)
+			fmt.Fprintf(&b, "  %s (%s, id %x)%s\n", c.Name, c.Level, c.ID, after(" ", c.Location))
 			listVolumes(&b, c)
 		}
 	}
@@ -36,8 +36,8 @@ func (list Sets) Sheet(s *store.ArchiveSet, storeID [16]byte) string {
 	}
 	b.WriteString("\nTo get a snapshot back, with snapfs, the volumes and what unlocks them (no store is needed):\n\n")
 	fmt.Fprintf(&b, "  snapfs archive restore %s \\\n", exampleOf(s))
-	for _, c := range chain {
-		fmt.Fprintf(&b, "    --from %s \\\n", whereOf(c))
+	for _, from := range placesOf(chain) {
+		fmt.Fprintf(&b, "    --from %s \\\n", shellWord(from))
 	}
 	b.WriteString("    --to DIRECTORY\n\nTo see what a volume is, and what is in it:\n\n  snapfs archive info VOLUME\n  snapfs archive ls VOLUME\n")
 	return b.String()
@@ -64,19 +64,60 @@ func exampleOf(s *store.ArchiveSet) string {
 	return last.Dataset + "@" + last.Name
 }
 
-// whereOf is the directory of a set's volumes if all are in one, else a word for them.
-func whereOf(s *store.ArchiveSet) string {
-	if len(s.Volumes) == 0 {
-		return "VOLUMES-OF-" + s.Name
+// placesOf are the arguments with which sets are read, each once: the directories where their volumes are, files and devices by themselves, and a word
+// for what was changed between volumes or went into a pipe.
+func placesOf(chain []*store.ArchiveSet) (list []string) {
+	for _, s := range chain {
+		met := map[string]bool{}
+		var own []string
+		for _, v := range s.Volumes {
+			place := placeOf(s, &v)
+			if place == "" || place == v.Where && met[place] {
+				own = nil
+				break
+			}
+			if !met[place] {
+				met[place], own = true, append(own, place)
+			}
+		}
+		if own == nil {
+			own = []string{"VOLUMES-OF-" + s.Name}
+		}
+		for _, place := range own {
+			list = appendNew(list, place)
+		}
 	}
-	first := s.Volumes[0].Where
-	at := strings.LastIndexByte(first, '/')
-	if at <= 0 || slices.ContainsFunc(s.Volumes, func(v store.ArchiveVolume) bool {
-		return strings.LastIndexByte(v.Where, '/') != at || v.Where[:at] != first[:at]
+	return list
+}
+
+// placeOf is the directory of a volume that has its own name there, the file or device that is one volume, or "".
+func placeOf(s *store.ArchiveSet, v *store.ArchiveVolume) string {
+	dir, base := path.Split(v.Where)
+	switch {
+	case dir == "":
+		return "" // standard output
+	case strings.HasPrefix(base, s.Name+"-") && strings.HasSuffix(base, Suffix):
+		return path.Clean(dir)
+	}
+	return v.Where
+}
+
+// shellWord quotes what a shell would take apart.
+func shellWord(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+,:@%=", r))
 	}) {
-		return "VOLUMES-OF-" + s.Name
+		return s
 	}
-	return first[:at]
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// after is a text behind another, if there is one.
+func after(before, s string) string {
+	if s == "" {
+		return ""
+	}
+	return before + s
 }
 
 // stamp is a time for people and programs alike, "" for none.

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"snapfs/store"
 )
 
 // sheetTarget is asked to take the sheet when the store may not know yet that the set is finished.
@@ -49,5 +51,35 @@ func TestFinishedSetHasItsSheet(t *testing.T) {
 	must(t, err)
 	if found := Sets(state.Archives).byID(res.Set.ID); found == nil || found.Finished.IsZero() {
 		t.Errorf("the set is not finished: %+v", found)
+	}
+}
+
+// TestSheetCommand: what the sheet says to do works in a shell, wherever the volumes are.
+func TestSheetCommand(t *testing.T) {
+	volumes := func(name string, wheres ...string) *store.ArchiveSet {
+		s := &store.ArchiveSet{Name: name}
+		for i, where := range wheres {
+			s.Volumes = append(s.Volumes, store.ArchiveVolume{Number: uint32(i + 1), Where: where, Parity: strings.Contains(where, "-parity-")})
+		}
+		return s
+	}
+	for _, c := range []struct {
+		chain []*store.ArchiveSet
+		want  string
+	}{
+		{[]*store.ArchiveSet{volumes("b", "/d/b-0001.snapfs"), volumes("a", "/d/a-0001.snapfs", "/d/a-0002.snapfs", "/d/a-parity-1.snapfs")}, "/d"},
+		{[]*store.ArchiveSet{volumes("b", "/my disk/b-0001.snapfs", "/it's/b-0002.snapfs")}, `'/my disk' '/it'\''s'`},
+		{[]*store.ArchiveSet{volumes("b", "/d/b-0001.snapfs"), volumes("a", "/dev/sdx")}, "/d /dev/sdx"},
+		{[]*store.ArchiveSet{volumes("b", "/dev/sdx", "/dev/sdx")}, "VOLUMES-OF-b"},
+		{[]*store.ArchiveSet{volumes("b", "standard output"), volumes("a")}, "VOLUMES-OF-b VOLUMES-OF-a"},
+		{[]*store.ArchiveSet{volumes("b", "/d/today.tape")}, "/d/today.tape"},
+	} {
+		got := ""
+		for _, place := range placesOf(c.chain) {
+			got += " " + shellWord(place)
+		}
+		if got = strings.TrimSpace(got); got != c.want {
+			t.Errorf("%s, want %s", got, c.want)
+		}
 	}
 }
