@@ -191,6 +191,8 @@ func (w *setWriter) write(ctx context.Context) (res Result, err error) {
 			return res, err
 		}
 		w.state.ended = true
+	} else if err := p.loseChunks(); err != nil {
+		return res, err
 	}
 	if err := w.writeParity(ctx); err != nil {
 		return res, err

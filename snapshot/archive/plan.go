@@ -82,6 +82,18 @@ func (p *plan) lose(l Lost) {
 	}
 }
 
+// loseChunks notes all planned chunks as lost, for a set that has ended: they could not be read then.
+func (p *plan) loseChunks() error {
+	for all := p.chunks.Sorted(); ; {
+		record, err := all.Next()
+		if record == nil || err != nil {
+			return err
+		}
+		r := decodeRow(record)
+		p.lose(Lost{r.kind, r.id, &store.MissingError{Kind: r.kind, ID: r.id}})
+	}
+}
+
 // unarchived gives the locator the wanted chunks that no list has.
 func (p *planner) unarchived(ctx context.Context, wanted *snapshot.Sorter, to *locator) error {
 	var lists []*excluded

@@ -1,10 +1,12 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -102,3 +104,60 @@ type unentered struct {
 }
 
 func (u *unentered) Complete(size int64) error { return errors.Join(u.Medium.Complete(size), u.fail) }
+
+// TestLostStaysLost: a set ends without a chunk that the store could not give, and its parity volume fails. Gone on with it still lacks the chunk.
+func TestLostStaysLost(t *testing.T) {
+	s, out := newSourceOf(t, store.InitOptions{Parity: store.NoParity}), t.TempDir() // nothing heals it
+	files := randomFiles(rand.New(rand.NewPCG(14, 2)), 5)
+	files["large"] = bytes.Repeat([]byte{1, 2, 3, 4, 5}, 28_000)
+	id := s.take(files)
+	s.damage(store.KindChunk, files["large"])
+	o := s.options(out, id)
+	o.ParityVolumes, o.ParityDir = 1, t.TempDir()
+	broken, whole := errors.New("broken"), o.Target
+	o.Target = func(p Permit) (Target, error) {
+		d, err := NewDirectory(out, p)
+		return &noParity{d, broken}, err
+	}
+	if _, err := Create(t.Context(), s.st, o); !errors.Is(err, broken) {
+		t.Fatal(err)
+	}
+	state, err := s.st.State(t.Context())
+	must(t, err)
+	o.Target, o.Snapshots, o.ParityVolumes = whole, nil, 0
+	res, err := Resume(t.Context(), s.st, state.Archives[0].Name, o)
+	must(t, err)
+	if len(res.Lost) != 1 || res.Set.Lost != 1 {
+		t.Errorf("lost %v, entered %d", res.Lost, res.Set.Lost)
+	}
+}
+
+// noParity opens everything but parity volumes.
+type noParity struct {
+	Target
+	fail error
+}
+
+func (n *noParity) Open(ctx context.Context, v Slot) (Medium, error) {
+	if v.Parity > 0 {
+		return nil, n.fail
+	}
+	return n.Target.Open(ctx, v)
+}
+
+// damage makes the store unable to give a blob.
+func (s *origin) damage(kind store.Kind, data []byte) {
+	s.t.Helper()
+	places, err := s.st.Locate(s.t.Context(), []store.ID{s.st.BlobID(kind, data)})
+	must(s.t, err)
+	must(s.t, s.st.Close())
+	p := places[0]
+	f, err := os.OpenFile(filepath.Join(s.dir, "volumes", p.Volume.String()), os.O_RDWR, 0)
+	must(s.t, err)
+	_, err = f.WriteAt(make([]byte, 16), p.Offset+int64(p.Stored)-16)
+	must(s.t, errors.Join(err, f.Close()))
+	s.open()
+	if _, err := s.st.Get(s.t.Context(), kind, s.st.BlobID(kind, data)); !isLoss(err) {
+		s.t.Fatalf("read all the same: %v", err)
+	}
+}

@@ -33,9 +33,12 @@ type origin struct {
 	snaps   []store.ID
 }
 
-func newSource(t testing.TB) *origin {
+func newSource(t testing.TB) *origin { return newSourceOf(t, store.InitOptions{}) }
+
+func newSourceOf(t testing.TB, o store.InitOptions) *origin {
 	dir := filepath.Join(t.TempDir(), "store")
-	must(t, store.Init(t.Context(), dir, store.InitOptions{Slots: []store.NewKeySlot{{KeyFile: testKey}}, Program: "test"}))
+	o.Slots, o.Program = []store.NewKeySlot{{KeyFile: testKey}}, "test"
+	must(t, store.Init(t.Context(), dir, o))
 	s := &origin{t: t, dir: dir, content: map[store.ID]map[string][]byte{}, now: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)}
 	s.open()
 	t.Cleanup(func() { must(t, s.st.Close()) })
