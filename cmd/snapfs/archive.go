@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -65,6 +66,9 @@ func (p *program) runArchiveMark(ctx context.Context, ref, state, location strin
 		m := store.ArchiveMark{State: s.State, Location: s.Location, Verified: s.Verified, Problem: s.Problem}
 		if state != "" {
 			m.State = state
+		}
+		if state == archive.StateDamaged {
+			m.Verified = time.Time{} // whatever it is marked as next: it has to be verified again
 		}
 		if location != "" {
 			m.Location = location
