@@ -130,7 +130,8 @@
 //
 // Into a store with the origin's content key (made by the import, or the origin itself) blobs go under their IDs, those first asked for that are there.
 // Else files are read and cut anew, directories and link trees encoded anew, what did not change between snapshots once; manifest and summary keep
-// the origin's store and snapshot. Each snapshot is committed by itself; one with damaged parts is not taken over.
+// the origin's store and snapshot. A snapshot whose name another one of the dataset has gets another name, and with it another manifest and ID.
+// Each snapshot is committed by itself; one with damaged parts is not taken over.
 //
 // # Measured
 //

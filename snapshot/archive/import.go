@@ -114,7 +114,7 @@ type importer struct {
 	mu       sync.Mutex            // guards result.Stored and progress.Bytes
 	ids      map[store.ID]store.ID // of snapshots that are in the store, by their ID at the origin
 	known    []store.Snapshot      // in the store
-	hidden   []store.Snapshot      // forgotten there: they may be wanted again
+	named    []store.Snapshot      // likewise, with forgotten ones
 	progress ImportProgress
 	anew     *recoder // made when first needed
 }
@@ -126,10 +126,11 @@ func (i *importer) know(ctx context.Context) error {
 		return err
 	}
 	for _, s := range state.Snapshots {
-		if s.Forgotten {
-			i.hidden = append(i.hidden, s)
+		if s.Partial {
+			continue
 		}
-		if s.Partial || s.Forgotten {
+		i.named = append(i.named, s)
+		if s.Forgotten {
 			continue
 		}
 		i.known = append(i.known, s)
@@ -223,7 +224,7 @@ func (i *importer) snapshot(ctx context.Context, s store.Snapshot) error {
 		return err
 	}
 	i.ids[s.ID] = done.Snapshot.ID
-	i.known = append(i.known, done.Snapshot)
+	i.known, i.named = append(i.known, done.Snapshot), append(i.named, done.Snapshot)
 	i.result.Snapshots++
 	return i.report(done)
 }
@@ -250,26 +251,61 @@ func (i *importer) copy(ctx context.Context, s store.Snapshot) (c store.Commit, 
 			return c, err
 		}
 	}
-	if !i.result.Anew {
-		return c, i.copyBlobs(ctx, s.ID)
-	}
-	if i.anew == nil {
-		i.anew = newRecoder(i)
-	}
 	c.Name = i.freeName(s)
-	if c.Snapshot, err = i.anew.snapshot(ctx, s.ID, c.Name); err != nil {
+	if !i.result.Anew {
+		if err = i.copyBlobs(ctx, s.ID); err != nil || c.Name == s.Name {
+			return c, err
+		}
+		c.Snapshot, err = i.rename(ctx, s.ID, c.Name)
+	} else {
+		if i.anew == nil {
+			i.anew = newRecoder(i)
+		}
+		c.Snapshot, err = i.anew.snapshot(ctx, s.ID, c.Name)
+	}
+	if err != nil {
 		return c, err
 	}
 	sum, err := snapshot.ParseSummary(c.Summary)
 	if err != nil {
 		return c, err
 	}
-	sum.Parent = i.ids[sum.Parent]
+	sum.Parent = i.parent(sum.Parent)
 	if sum.OriginSnapshot.IsZero() {
 		sum.OriginStore, sum.OriginSnapshot = i.b.OriginStore(), s.ID
 	}
 	c.Summary = sum.Encode()
 	return c, nil
+}
+
+// rename stores a manifest with another name, since a name means one snapshot of a dataset. What the manifest names stays as it is.
+func (i *importer) rename(ctx context.Context, id store.ID, name string) (store.ID, error) {
+	m, err := snapshot.ReadManifest(ctx, i.b, id)
+	if err != nil {
+		return id, err
+	}
+	w := i.st.NewWriter()
+	i.comesFrom(m, id)
+	m.Name, m.Parent = name, i.parent(m.Parent)
+	made, err := snapshot.WriteManifest(ctx, w, m)
+	err = errors.Join(err, w.Flush(context.WithoutCancel(ctx)))
+	i.addStored(w)
+	return made, err
+}
+
+// comesFrom notes in a manifest where it was made.
+func (i *importer) comesFrom(m *snapshot.Manifest, id store.ID) {
+	if m.OriginSnapshot.IsZero() {
+		m.OriginStore, m.OriginSnapshot = i.b.OriginStore(), id
+	}
+}
+
+// parent is the ID that a parent has in the store; the one at the origin if it is not there and has the same name for content.
+func (i *importer) parent(id store.ID) store.ID {
+	if here, ok := i.ids[id]; ok || i.result.Anew {
+		return here
+	}
+	return id
 }
 
 // summary makes a summary from a manifest.
@@ -285,15 +321,20 @@ func (i *importer) summary(ctx context.Context, id store.ID) ([]byte, error) {
 	return s.Encode(), nil
 }
 
-// freeName is the snapshot's name, with another number if another one of the dataset has it, be it forgotten.
+// freeName is the snapshot's name, with another number if another one of the dataset has it, forgotten or not.
 func (i *importer) freeName(s store.Snapshot) string {
 	return snapshot.FreeName(s.Name, func(name string) bool {
-		has := func(k store.Snapshot) bool { return k.Dataset == s.Dataset && k.Name == name }
-		return slices.ContainsFunc(i.known, has) || slices.ContainsFunc(i.hidden, func(k store.Snapshot) bool {
-			sum, err := snapshot.ParseSummary(k.Summary)
-			return has(k) && (err != nil || sum.OriginSnapshot != s.ID) // else it is the same one
-		})
+		return slices.ContainsFunc(i.named, func(k store.Snapshot) bool { return k.Dataset == s.Dataset && k.Name == name && !i.same(k, s.ID) })
 	})
+}
+
+// same reports whether a snapshot of the store is the one with that ID at the origin.
+func (i *importer) same(k store.Snapshot, id store.ID) bool {
+	if k.ID == id {
+		return true
+	}
+	sum, err := snapshot.ParseSummary(k.Summary)
+	return err == nil && sum.OriginSnapshot == id
 }
 
 // addStored counts what a Writer stored.

@@ -107,6 +107,57 @@ func TestImportBringsForgottenBack(t *testing.T) {
 	}
 }
 
+// TestImportOfTakenName: a store with the same keys has gone on by itself and has another snapshot of that name, forgotten or not. Both stay to be
+// told apart.
+func TestImportOfTakenName(t *testing.T) {
+	w := newWorld(t)
+	dir, _ := chained(t, w, 700_000)
+	last := w.snapshots[2]
+	for _, forgotten := range []bool{false, true} {
+		b, err := Open(t.Context(), []string{dir}, w.options(""))
+		must(t, err)
+		st := w.openStore(filepath.Join(t.TempDir(), "store"), b.Keys())
+		writer := st.NewWriter()
+		own, err := snapshot.WriteManifest(t.Context(), writer, &snapshot.Manifest{
+			Dataset: last.Dataset, Name: last.Name, Host: "h", Paths: []string{"/src"}, Start: last.Start, End: last.Start, Single: true,
+			Root: snapshot.Entry{Type: snapshot.TypeDir, Mode: 0o755}, Found: snapshot.FoundByScan,
+		})
+		must(t, err)
+		must(t, writer.Flush(t.Context()))
+		_, err = st.Commit(t.Context(), store.Commit{Dataset: last.Dataset, Snapshot: own, Name: last.Name, Start: last.Start})
+		must(t, err)
+		if forgotten {
+			must(t, st.Forget(t.Context(), []store.ID{own}))
+		}
+		for range 2 {
+			_, err := Import(t.Context(), st, b, ImportOptions{})
+			must(t, err)
+		}
+		state, err := st.State(t.Context())
+		must(t, err)
+		names := map[string]store.ID{}
+		for _, s := range state.Snapshots {
+			if _, twice := names[s.Name]; twice {
+				t.Errorf("two snapshots are called %s", s.Name)
+			}
+			names[s.Name] = s.ID
+		}
+		target, err := snapshot.Resolve(t.Context(), st, last.ID.String(), time.Now(), time.UTC)
+		must(t, err)
+		tree, err := snapshot.OpenTree(t.Context(), st, st.PageKey(), target.ID, nil)
+		must(t, err)
+		if m := tree.Manifest(); m.Name != last.Name+"-2" || m.OriginSnapshot != last.ID || len(state.Snapshots) != 4 {
+			t.Errorf("%s of %s, %d snapshots", m.Name, m.OriginSnapshot, len(state.Snapshots))
+		}
+		for path := range w.content[last.ID] {
+			_, err := tree.Walk(t.Context(), path)
+			must(t, err)
+		}
+		must(t, st.Close())
+		must(t, b.Close())
+	}
+}
+
 func TestImportThroughPipe(t *testing.T) {
 	w := newWorld(t)
 	_, sets := chained(t, w, 700_000)
@@ -162,8 +213,10 @@ func TestImportNames(t *testing.T) {
 		must(t, st.Close())
 		must(t, b.Close())
 	}
-	i := &importer{known: []store.Snapshot{{Dataset: "data", Name: "2026-01-01_00-00-00-2"}}}
-	if name := i.freeName(i.known[0]); !snapshot.IsSnapshotName(name) || name == i.known[0].Name {
+	i := &importer{named: []store.Snapshot{{ID: store.ID{1}, Dataset: "data", Name: "2026-01-01_00-00-00-2"}}}
+	other := i.named[0]
+	other.ID = store.ID{2}
+	if name := i.freeName(other); !snapshot.IsSnapshotName(name) || name == other.Name {
 		t.Error(name)
 	}
 	one, other := store.Snapshot{ID: store.ID{1}, Dataset: "data", Name: "2026-01-01_00-00-01"}, store.ID{2}

@@ -64,10 +64,8 @@ func (r *recoder) snapshot(ctx context.Context, id store.ID, name string) (made 
 			return id, err
 		}
 	}
-	if m.OriginSnapshot.IsZero() {
-		m.OriginStore, m.OriginSnapshot = r.i.b.OriginStore(), id
-	}
-	m.Name, m.Parent = name, r.i.ids[m.Parent]
+	r.i.comesFrom(&m, id)
+	m.Name, m.Parent = name, r.i.parent(m.Parent)
 	return snapshot.WriteManifest(ctx, r.w, &m)
 }
 
