@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"snapfs/store"
@@ -393,6 +394,9 @@ func (c *checker) record(s *openSet, plain []byte) {
 // finish looks at the sets, now that everything was read.
 func (c *checker) finish(ctx context.Context) (*CheckResult, error) {
 	c.dropTorn()
+	for id, set := range c.sets {
+		c.dropFormer(id, set)
+	}
 	for i := range c.findings {
 		f := &c.findings[i]
 		for _, set := range c.sets {
@@ -447,11 +451,13 @@ func (c *checker) dropTorn() {
 func (c *checker) checkSet(id [16]byte, set *checkedSet) CheckedSet {
 	r := CheckedSet{ID: id, Name: set.label.Set.Name, Level: set.label.Set.Level, Volumes: len(set.given)}
 	s := c.b.setByID(id)
-	var end []SetVolume
+	last := uint32(0)
 	if s != nil && s.end != nil {
-		end = s.end.Volumes
+		for _, v := range s.end.Volumes {
+			last = max(last, v.Number)
+		}
 	}
-	missing := c.missing(set, end)
+	missing := gapsIn(slices.Collect(maps.Values(set.given)), last)
 	for _, g := range missing {
 		c.report(Finding{Set: r.Name, Offset: -1, What: g.text(r.Name, "was not given", "were not given")})
 	}
@@ -467,22 +473,22 @@ func (c *checker) checkSet(id [16]byte, set *checkedSet) CheckedSet {
 	return r
 }
 
-// missing lists the numbers of the volumes that were not given, and says which were written again under another id: those do not stand for them.
-func (c *checker) missing(set *checkedSet, end []SetVolume) []gap {
-	last, finished := uint32(0), map[uint32]volume.ID{}
-	for _, v := range end {
-		last = max(last, v.Number)
-		finished[v.Number] = v.ID
+// dropFormer takes volumes that were written again under another id for what they are: neither do they stand for those, nor is the set damaged
+// where they are.
+func (c *checker) dropFormer(id [16]byte, set *checkedSet) {
+	s := c.b.setByID(id)
+	if s == nil || s.end == nil {
+		return
 	}
-	var here []uint32
-	for id, number := range set.given {
-		if other, ok := finished[number]; ok && other != id {
-			c.o.Note(fmt.Sprintf("%s: volume %d of set %s was begun again after this one: volume %s is what belongs to the set", c.seen[id], number, set.label.Set.Name, other))
-			continue
+	for _, v := range s.end.Volumes {
+		for former, number := range set.given {
+			if number == v.Number && former != v.ID {
+				c.o.Note(fmt.Sprintf("%s: volume %d of set %s was begun again after this one: volume %s is what belongs to the set",
+					c.seen[former], number, set.label.Set.Name, v.ID))
+				delete(set.given, former)
+			}
 		}
-		here = append(here, number)
 	}
-	return gapsIn(here, last)
 }
 
 // holdsAll reports whether all that a set's snapshots need is there: metadata in the set itself, chunks in it or in its parents.

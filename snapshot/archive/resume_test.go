@@ -91,6 +91,12 @@ func TestVolumeWrittenAgain(t *testing.T) {
 	if c := s.only(first, out); !c.Whole {
 		t.Errorf("with both: %+v", c)
 	}
+	left, err := filepath.Glob(filepath.Join(first, "*"+Suffix))
+	must(t, err)
+	must(t, os.Truncate(left[0], 600_000))
+	if c := s.only(first, out); !c.Whole || c.Damaged {
+		t.Errorf("the first one is cut short: %+v", c)
+	}
 	must(t, os.Remove(res.Set.Volumes[0].Where))
 	if c := s.only(first, out); c.Whole || c.Complete {
 		t.Errorf("without the second: %+v", c)
