@@ -137,7 +137,8 @@ type fileMedium struct {
 	path      string
 	at        int64
 	allocated int64
-	blind     bool // the file system cannot allocate ahead
+	blind     bool  // the file system cannot allocate ahead
+	room      int64 // that was free when it was made
 }
 
 // allocateStep is how much is allocated at once.
@@ -161,7 +162,7 @@ func newFileMedium(path string, cached bool) (_ *fileMedium, err error) {
 	if err := f.Lock(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &fileMedium{f: f, partial: partial, path: path}, nil
+	return &fileMedium{f: f, partial: partial, path: path, room: freeIn(filepath.Dir(path))}, nil
 }
 
 // Write implements Medium.
@@ -206,6 +207,9 @@ func (m *fileMedium) Reserve(size int64) (bool, error) {
 	}
 	return false, nil
 }
+
+// Room implements Medium.
+func (m *fileMedium) Room() int64 { return m.room }
 
 // Settled implements Medium.
 func (m *fileMedium) Settled() int64 { return m.at }

@@ -60,8 +60,8 @@
 //	bytes, without a key (32 bytes)
 //
 // They hold frames of kind 7 (volume.FrameSetParity), in clear: 8 bytes that say from which position on, and 1 MiB of parity, the last one
-// less; ascending and without gaps up to the length of the longest volume. They have neither head nor end. With volumes of limited size the others are so much
-// shorter that parity volumes fit.
+// less; ascending and without gaps up to the length of the longest volume. They have neither head nor end. With volumes of limited size, and
+// where a medium says how much fits on it, the others are so much shorter that parity volumes fit.
 //
 // What has been added up lies in DIR/SET-ID.sum-GROUP-NUMBER.VOLUME (the first 8 digits of the ID), over all volumes up to that one; what is being written, and what will be
 // written over next, ends in .next. Where volumes go away with their medium, or DIR is on another disk, they are added up while they are

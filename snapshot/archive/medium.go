@@ -51,6 +51,8 @@ type Medium interface {
 	io.Writer // a short write with an error for which EndOfMedium is true says that the medium is full
 	// Reserve makes sure that a volume of so many bytes fits; false if it does not. What cannot be known counts as fitting.
 	Reserve(size int64) (bool, error)
+	// Room is how large a volume may become on the medium; 0 if that is not known.
+	Room() int64
 	// Settled is how many bytes are certain to be on the medium as far as it will ever tell.
 	Settled() int64
 	// Complete ends the volume, which is so many bytes long: less than was written if it is torn, that is, without a trailer.

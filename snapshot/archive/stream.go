@@ -310,6 +310,9 @@ func (m *blockMedium) flush() error {
 // Reserve implements Medium.
 func (m *blockMedium) Reserve(size int64) (bool, error) { return m.room <= 0 || size <= m.room, nil }
 
+// Room implements Medium.
+func (m *blockMedium) Room() int64 { return max(0, m.room) }
+
 // Settled implements Medium.
 func (m *blockMedium) Settled() int64 { return m.settled }
 

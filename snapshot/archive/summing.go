@@ -386,14 +386,19 @@ func (w *setWriter) openParity() error {
 	}
 	w.parity = newParityMaker(s, kept)
 	if w.o.VolumeSize > 0 {
-		label, _ := volume.EncodeLabel(w.parityLabel(volume.ID{1}, 1, 0, 0))
-		covered := volume.LargestCovered(w.o.VolumeSize, len(label)+volume.SetData*64, w.state.parity)
+		covered := w.largestCovered(w.o.VolumeSize)
 		if covered <= 0 {
 			return fmt.Errorf("%w: %d bytes are too few for a parity volume", ErrVolumeSize, w.o.VolumeSize)
 		}
 		w.o.VolumeSize = covered
 	}
 	return w.checkSums()
+}
+
+// largestCovered is how long volumes may be so that a parity volume has at most so many bytes.
+func (w *setWriter) largestCovered(size int64) int64 {
+	label, _ := volume.EncodeLabel(w.parityLabel(volume.ID{1}, 1, 0, 0))
+	return volume.LargestCovered(size, len(label)+volume.SetData*64, w.state.parity)
 }
 
 // checkSums finds out, before anything is written, whether the sums are there that an interrupted run left, or the volumes to make them of.

@@ -18,6 +18,7 @@ type tapes struct {
 	block  int64
 	length int64 // 0: for ever
 	n      int
+	known  bool // how long they are
 }
 
 func (d *tapes) Open(context.Context, Slot) (Medium, error) {
@@ -26,7 +27,11 @@ func (d *tapes) Open(context.Context, Slot) (Medium, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &blockMedium{w: &onTape{f, d.block, d.length}, where: "/dev/nst0", block: d.block, file: f, room: -1}, nil
+	m := &blockMedium{w: &onTape{f, d.block, d.length}, where: "/dev/nst0", block: d.block, file: f, room: -1}
+	if d.known {
+		m.room = d.length - d.block
+	}
+	return m, nil
 }
 
 func (d *tapes) Check(Slot) error                     { return nil }
@@ -83,4 +88,23 @@ func TestTapeEnds(t *testing.T) {
 		}
 		s.check([]store.ID{id}, dir)
 	}
+}
+
+// TestParityOnEqualMedia: where all media are of one size, parity volumes fit on them as well.
+func TestParityOnEqualMedia(t *testing.T) {
+	s := newSource(t)
+	id := s.take(randomFiles(rand.New(rand.NewPCG(15, 2)), 40))
+	d := &tapes{dir: t.TempDir(), block: 4 << 10, length: 1_200_000 / (4 << 10) * (4 << 10), known: true}
+	o := s.options("", id)
+	o.ParityVolumes, o.ParityDir = 2, t.TempDir()
+	o.Target = func(Permit) (Target, error) { return d, nil }
+	o.Change = func(context.Context, Change) error { return nil }
+	res, err := Create(t.Context(), s.st, o)
+	must(t, err)
+	if len(res.Set.Volumes) < 4 {
+		t.Fatalf("%d volumes", len(res.Set.Volumes))
+	}
+	must(t, os.Remove(filepath.Join(d.dir, "tape1"+Suffix)))
+	must(t, os.Remove(filepath.Join(d.dir, "tape2"+Suffix)))
+	s.check([]store.ID{id}, d.dir)
 }

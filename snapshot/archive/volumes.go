@@ -46,6 +46,7 @@ type currentVolume struct {
 	frames  int              // with what the set is about
 	carried *snapshot.Sorter // chunks on the medium
 	whole   int64            // bytes on the medium that are whole frames
+	most    int64            // bytes over which a parity volume fits on such a medium; 0: not known
 }
 
 // openFrame is kept until it is certain to be on the medium.
@@ -97,6 +98,10 @@ func (w *setWriter) fits(plain, blobs int) (bool, error) {
 	need := w.now.w.SealedSize(plain, blobs)
 	w.full = false
 	if w.o.VolumeSize > 0 && need > w.o.VolumeSize {
+		return false, nil
+	}
+	if most := w.now.most; most > 0 && need > most {
+		w.full = true
 		return false, nil
 	}
 	ok, err := w.now.medium.Reserve(need)
@@ -211,6 +216,9 @@ func (w *setWriter) newVolume(number uint32, m Medium) (*currentVolume, error) {
 			return nil, err
 		}
 		v.tape.watcher = watcher
+		if room := m.Room(); room > 0 {
+			v.most = max(1, w.largestCovered(room)) // 1: it has no room for anything
+		}
 	}
 	aead, err := w.keys.VolumeAEAD(v.id)
 	if err != nil {
