@@ -219,11 +219,11 @@ func TestImportNames(t *testing.T) {
 	if name := i.freeName(other); !snapshot.IsSnapshotName(name) || name == other.Name {
 		t.Error(name)
 	}
-	one, other := store.Snapshot{ID: store.ID{1}, Dataset: "data", Name: "2026-01-01_00-00-01"}, store.ID{2}
-	for origin, same := range map[store.ID]bool{one.ID: true, other: false} {
+	one := store.Snapshot{ID: store.ID{1}, Dataset: "data", Name: "2026-01-01_00-00-01"}
+	for origin, same := range map[store.ID]bool{one.ID: true, other.ID: false} {
 		hidden := one
 		hidden.ID, hidden.Summary = store.ID{3}, (&snapshot.Summary{OriginSnapshot: origin}).Encode()
-		i = &importer{hidden: []store.Snapshot{hidden}} // forgotten, and perhaps wanted again
+		i = &importer{named: []store.Snapshot{hidden}} // forgotten, and perhaps wanted again
 		if name := i.freeName(one); (name == one.Name) != same {
 			t.Errorf("%s beside a forgotten snapshot, the same: %t", name, same)
 		}
