@@ -177,10 +177,18 @@ func problemOf(d volume.Damage) Problem {
 	return ProblemGap
 }
 
-// leftByCrash reports whether damage in a volume that was never sealed may be what a crash left: a torn end, or frames that were
-// never written among others that were. Whether anything needed them only facts and index know.
+// leftByCrash reports whether damage in a volume that was never sealed may be what a crash left: a torn end, one without a trailer, or
+// frames that were never written among others that were. Whether anything needed them only facts and index know.
 func leftByCrash(file *os.File, d volume.Damage) bool {
-	return d.Part == volume.PartTail || d.Part == volume.PartGap && zeros(file, d.Offset, d.Length)
+	switch d.Part {
+	case volume.PartTail:
+		return true
+	case volume.PartTrailer:
+		return d.Length == 0
+	case volume.PartGap:
+		return zeros(file, d.Offset, d.Length)
+	}
+	return false
 }
 
 // zeros reports whether a stretch of a file was never written.

@@ -212,13 +212,16 @@ func (c *volumeCheck) zeros() bool {
 	return true
 }
 
-// wasSealed reports whether a volume without a trailer has the parity that stands before one.
+// wasSealed reports whether the parity that stands before a trailer is there and the trailer is not. If the volume just ends there, its
+// writer may have been killed before it wrote that: no damage, but a repair completes it.
 func (c *volumeCheck) wasSealed() bool {
 	if c.writing {
 		return false
 	}
 	report, err := volume.Check(c.file, c.state.size, volume.CheckOptions{Volume: c.state.id})
-	return err == nil && slices.ContainsFunc(report.Damage, func(d volume.Damage) bool { return d.Part == volume.PartTrailer })
+	return err == nil && slices.ContainsFunc(report.Damage, func(d volume.Damage) bool {
+		return d.Part == volume.PartTrailer && (d.Length > 0 || c.v.o.Repair)
+	})
 }
 
 func (c *volumeCheck) checkLabel(l volume.Label, err error, offset, length int64) {
