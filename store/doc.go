@@ -177,6 +177,11 @@
 // name as missing. Before a volume with the flag is dropped, what replaces it is sealed and has the flag: copies of blobs, facts written
 // anew, checkpoints. Holders that may not clear the flag leave such volumes to root.
 //
+// Which volumes hold something held a walk through the held snapshots finds: when a hold is made or released, in each prune and repair. It is
+// recorded in the index (m "guarded": SHA-256 of what it was found for, then IDs of volumes), and upkeep sets the flags that are missing by
+// that, whoever cleared them: by hand, by a kill, by copying the store. It walks again if the record does not fit: other holds, recorded volumes
+// that are gone, a rebuild, a new volume while anything is damaged, as what is stored anew lies there. Nothing is done where nothing is held.
+//
 // # What is on stable storage when
 //
 //	Put        frame written to a volume only this process appends to: survives kill -9 of any process

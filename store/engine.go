@@ -41,7 +41,7 @@ type engine struct {
 	fold     *fold
 	appended *[]ID // if not nil: facts appended since a compaction began
 
-	guardMu sync.Mutex // serialises guardHeld
+	guardMu sync.Mutex // serialises guardHeld and keepGuards
 
 	refusedAt time.Time // when a refused attempt was recorded last
 	refusals  uint64    // refused since then; with refusedAt guarded by commitMu
@@ -78,8 +78,8 @@ type engine struct {
 	moves    uint64                      // grows when the index leads elsewhere than before: a place found until then may be void
 	written  chan struct{}               // holds a token when a job has ended that wrote
 	closed   bool
-	closing  chan struct{}   // closed together with the store
-	guarded  map[uint32]bool // volumes with held snapshots, by number, as guardHeld found them
+	closing  chan struct{}      // closed together with the store
+	guarded  map[volume.ID]bool // volumes with held snapshots, as guardHeld found them last
 }
 
 // pendingBlob is a blob that is written but not yet in the index.
@@ -415,7 +415,7 @@ func (e *engine) flushVolume(v *openVolume, closing bool) error {
 	e.released(v)
 	err := v.w.Close()
 	e.mu.Lock()
-	guarded := sealed && e.guarded[v.number]
+	guarded := sealed && e.guarded[v.id]
 	e.mu.Unlock()
 	if err == nil && guarded {
 		err = e.guard(v.id)

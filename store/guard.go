@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -107,38 +108,57 @@ func (e *engine) inheritGuard(old, replacing []volume.ID) error {
 }
 
 // guardHeld sets the flag of every sealed volume that holds something held and of the journals, and clears that of all others, unless
-// something held cannot be read: nobody knows then where the rest of it lies. Volumes that this process still writes are guarded when they are sealed.
+// something held cannot be read: nobody knows then where the rest of it lies. Volumes that this process still writes are guarded when they
+// are sealed. All that held snapshots need is walked for it; what was found, if that was all, is recorded for keepGuards.
 func (e *engine) guardHeld(ctx context.Context) error {
 	if e.frozen || e.references == nil {
 		return nil
 	}
 	e.guardMu.Lock()
 	defer e.guardMu.Unlock()
+	state := e.guardState() // before the walk: what changes meanwhile calls for another
 	held, all, err := e.heldVolumes(ctx)
 	if err != nil {
 		return fmt.Errorf("volumes with held snapshots: %w", err)
 	}
-	e.mu.Lock()
-	e.guarded = held
-	var on, off []volume.ID
-	for id, v := range e.volumes.byID {
-		switch {
-		case v.missing || v.dropped || v.kind == volume.Journal || e.writing(v):
-		case held[v.number]:
-			on = append(on, id)
-		case all:
-			off = append(off, id)
-		}
+	on, off := e.toGuard(held)
+	if !all {
+		off = nil
 	}
-	e.mu.Unlock()
-	for _, id := range on {
-		err = errors.Join(err, e.guard(id))
-	}
+	err = e.guardAll(on)
 	for _, id := range off {
 		_, cleared := e.unguard(id)
 		err = errors.Join(err, cleared)
 	}
-	return errors.Join(err, e.guardJournals())
+	err = errors.Join(err, e.guardJournals())
+	if err != nil || !all {
+		return err
+	}
+	return e.recordGuards(guardRecord{state, slices.Collect(maps.Keys(held))})
+}
+
+// toGuard notes which volumes are to be guarded and divides those that nobody writes.
+func (e *engine) toGuard(held map[volume.ID]bool) (on, off []volume.ID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.guarded = held
+	for id, v := range e.volumes.byID {
+		switch {
+		case v.missing || v.dropped || v.kind == volume.Journal || e.writing(v):
+		case held[id]:
+			on = append(on, id)
+		default:
+			off = append(off, id)
+		}
+	}
+	return on, off
+}
+
+func (e *engine) guardAll(list []volume.ID) (err error) {
+	for _, id := range list {
+		err = errors.Join(err, e.guard(id))
+	}
+	return err
 }
 
 // guardJournals guards all journals if anything is held, the one being written as well: it is sealed for that, and the next fact
@@ -152,9 +172,16 @@ func (e *engine) guardJournals() error {
 			return err
 		}
 	}
-	var err error
+	return e.flagJournals(held)
+}
+
+// flagJournals sets or clears the flag of the journals that are not being written. Needs commitMu.
+func (e *engine) flagJournals(on bool) (err error) {
 	for _, j := range e.journalsAt() {
-		_, flagErr := e.files.SetImmutable(volumePath(e.dir, j.id), held)
+		if e.journal != nil && e.journal.id == j.id {
+			continue
+		}
+		_, flagErr := e.files.SetImmutable(volumePath(e.dir, j.id), on)
 		err = errors.Join(err, ignoreMissing(flagErr))
 	}
 	return err
@@ -182,7 +209,33 @@ func (e *engine) held() (list []*snapshotRecord) {
 
 // heldVolumes finds the volumes that hold anything that a held snapshot needs, and the list of the facts before the checkpoint; all:
 // there are no others, as everything could be read.
-func (e *engine) heldVolumes(ctx context.Context) (held map[uint32]bool, all bool, err error) {
+func (e *engine) heldVolumes(ctx context.Context) (held map[volume.ID]bool, all bool, err error) {
+	for range pruneAttempts {
+		e.mu.Lock()
+		version := e.marks
+		e.mu.Unlock()
+		numbers, all, err := e.heldNumbers(ctx)
+		if err != nil {
+			return nil, false, err
+		}
+		held := map[volume.ID]bool{}
+		e.mu.Lock()
+		same := e.marks == version
+		for n := range numbers {
+			if v := e.volumes.byNumber[n]; v != nil && !v.missing && !v.dropped {
+				held[v.id] = true
+			}
+		}
+		e.mu.Unlock()
+		if same {
+			return held, all, nil
+		}
+	}
+	return nil, false, errStale
+}
+
+// heldNumbers are the short numbers of these volumes.
+func (e *engine) heldNumbers(ctx context.Context) (held map[uint32]bool, all bool, err error) {
 	var roots, pages []reference
 	e.commitMu.Lock()
 	for _, s := range e.held() {

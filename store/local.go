@@ -179,9 +179,7 @@ func (s *localSession) Append(ctx context.Context, facts []FactBody) error {
 		s.e.recordRefusal(s, factNames(facts))
 	}
 	if err == nil && slices.ContainsFunc(facts, isHold) {
-		if guardErr := s.e.guardHeld(ctx); guardErr != nil {
-			s.e.log.Warn("held volumes not guarded", "err", guardErr)
-		}
+		s.e.tryGuards(ctx, s.e.guardHeld)
 	}
 	return err
 }
@@ -302,7 +300,11 @@ func (s *localSession) Rebuild(ctx context.Context, progress func(RebuildProgres
 	if _, err := s.e.keepFacts(ctx, s, false); err != nil && !errors.Is(err, errCutOff) {
 		return err
 	}
-	return s.e.rebuild(progress)
+	if err := s.e.rebuild(progress); err != nil {
+		return err
+	}
+	s.e.tryGuards(ctx, s.e.keepGuards)
+	return nil
 }
 
 // Stats implements Session.

@@ -229,7 +229,7 @@ func openEngine(ctx context.Context, dir string, o Options, bundle *seal.Bundle,
 		bundle: bundle, references: o.References,
 		fold: newFold(), current: map[volume.Kind]*openVolume{}, pending: map[ID]pendingBlob{},
 		changed: make(chan struct{}), closing: make(chan struct{}), protectAfter: protectAfter,
-		guarded: map[uint32]bool{}, locks: map[string]namedLock{}, unlocked: make(chan struct{}),
+		guarded: map[volume.ID]bool{}, locks: map[string]namedLock{}, unlocked: make(chan struct{}),
 		sessions: map[*localSession]struct{}{}, state: &State{}, damage: newDamage(), verified: map[volume.ID]time.Time{},
 		absent: map[[16]byte]*absentSession{}, written: make(chan struct{}, 1),
 	}

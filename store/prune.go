@@ -190,6 +190,9 @@ func (p *pruning) run(ctx context.Context, rescue bool) error {
 	if err == nil && !p.o.DryRun {
 		_, err = p.e.compactJournal(ctx, p.s, false)
 	}
+	if err == nil && !p.o.DryRun && p.e.anyGuards() { // whatever was recorded: all is walked anyway
+		p.e.tryGuards(ctx, p.e.guardHeld)
+	}
 	p.e.sizeUp(&p.res, plan, p.o.DryRun)
 	return err
 }

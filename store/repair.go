@@ -49,10 +49,13 @@ func (v *verifier) repair(ctx context.Context) error {
 	if err == nil && safe && (again || kept) {
 		err = v.e.rebuild(nil) // facts that were lost count again, in their order
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = v.renewJournals(ctx)
 	}
-	return v.renewJournals(ctx)
+	if err == nil && v.e.anyGuards() {
+		v.e.tryGuards(ctx, v.e.guardHeld)
+	}
+	return err
 }
 
 // repairVolumes mends one after the other and reports whether the index must be made anew: a journal or a lost volume was among

@@ -157,7 +157,7 @@ func (e *engine) exchangeNames(id volume.ID, from string) (err error) {
 			return err
 		}
 		if was {
-			defer func() { _, _ = e.files.SetImmutable(*at, true) }() // the next hold sets what is not set
+			defer func() { _, _ = e.files.SetImmutable(*at, true) }() // what is not set the next job sets
 		}
 	}
 	move := func(at *string, to string) {

@@ -15,15 +15,26 @@ type upkeepBudget struct {
 }
 
 // upkeep finishes volumes that a crash left and merges small ones, within a budget. It never removes what
-// anybody could want: only what the index knows elsewhere.
+// anybody could want: only what the index knows elsewhere. Volumes with something held that lack their flag get it.
 func (e *engine) upkeep(ctx context.Context, s *localSession, budget upkeepBudget) (r PruneResult, err error) {
-	if e.mayWrite() != nil || !e.canDrop(s) {
+	if e.mayWrite() != nil {
 		return r, nil
 	}
 	if !e.maintenance.TryLock() {
 		return r, nil // somebody is at it
 	}
 	defer e.maintenance.Unlock()
+	if e.canDrop(s) {
+		r, err = e.tidy(ctx, s, budget)
+	}
+	if err == nil {
+		e.tryGuards(ctx, e.keepGuards)
+	}
+	return r, err
+}
+
+// tidy is what of upkeep removes something. Needs maintenance.
+func (e *engine) tidy(ctx context.Context, s *localSession, budget upkeepBudget) (r PruneResult, err error) {
 	p := e.upkeepPlan(budget)
 	if len(p.drop)+len(p.rewrite) > 0 {
 		err = e.execute(ctx, s, p, false, &r, func(PruneProgress) {})
