@@ -129,9 +129,6 @@ func (p *program) printBackup(r *backup.Result, o backupOptions) error {
 		}
 	default:
 		p.out.print(backupText(r, o))
-		if p.global.verbose && r.Snapshot.Head != (store.ID{}) {
-			p.out.printf("head %s\n", r.Snapshot.Head)
-		}
 	}
 	if r.Errors > 0 {
 		return &incompleteError{r.Errors, count(r.Errors, "path", "paths") + " could not be saved"}
@@ -155,6 +152,9 @@ func backupText(r *backup.Result, o backupOptions) string {
 	fmt.Fprintf(&b, "read %s, stored %s, in %s\n", formatSize(r.BytesRead), formatSize(r.BytesStored), formatElapsed(r.Elapsed))
 	if r.Unstable > 0 {
 		fmt.Fprintf(&b, "%s changed while being read\n", count(r.Unstable, "file", "files"))
+	}
+	if r.Snapshot.Head != (store.ID{}) {
+		fmt.Fprintf(&b, "head %s\n", r.Snapshot.Head)
 	}
 	return b.String()
 }

@@ -36,7 +36,7 @@ is found, but not whom it hits, nor what is missing or forged.`,
 			&cli.BoolFlag{Name: "no-key", Usage: "check what can be checked without a password"},
 			&cli.BoolFlag{Name: "repair", Usage: "mend what can be mended"},
 			&cli.BoolFlag{Name: "from-source", Usage: "mend from the source files and directories too, where they still match (with --repair)"},
-			&cli.StringFlag{Name: "head", Usage: "the `ID` that a backup printed must be part of the chain of facts"},
+			&cli.StringFlag{Name: "head", Usage: "the `ID` that a backup printed as head must be part of the chain of facts"},
 		},
 		Action: action(0, 0, func(c *cli.Context, _ []string) error {
 			o, err := readVerify(c)
