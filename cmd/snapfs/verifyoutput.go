@@ -116,34 +116,58 @@ func (v *verifyReport) eachEvent(f store.Finding, fn func(findingEvent)) {
 const pathsShown = 10
 
 func (p *program) printFinding(v *verifyReport, f store.Finding) error {
-	if err := p.out.printf("%s%s: %s\n", place(f), f.Problem, p.out.name(f.Text)); err != nil || f.Healed {
+	if err := p.out.printf("%s%s: %s\n", place(f), f.Problem, p.out.name(f.Text)); err != nil || f.Healed && !p.global.verbose {
 		return err
 	}
+	var lost, unneeded []store.VerifiedBlob
+	for _, b := range f.Blobs {
+		if hit := v.blobs[b.ID]; hit != nil && len(hit.paths) > 0 && !f.Healed {
+			lost = append(lost, b)
+		} else {
+			unneeded = append(unneeded, b)
+		}
+	}
+	if len(lost) > 0 {
+		return p.printHit(v, lost)
+	}
+	for i, b := range unneeded {
+		if i == pathsShown && !p.global.verbose {
+			p.out.printf("  and %s more\n", count(int64(len(unneeded)-i), "blob", "blobs"))
+			break
+		}
+		p.out.printf("  blob %s\n", b.ID)
+	}
+	if len(unneeded) > 0 && !f.Healed {
+		return p.out.print("  no snapshot needs it\n")
+	}
+	return nil
+}
+
+// printHit names blobs, each with the paths that need it and were not named yet.
+func (p *program) printHit(v *verifyReport, blobs []store.VerifiedBlob) error {
 	shown, more := 0, 0
 	seen := map[string]bool{}
-	for _, b := range f.Blobs {
+	all := func() bool { return shown < pathsShown || p.global.verbose }
+	for _, b := range blobs {
 		hit := v.blobs[b.ID]
-		if hit == nil {
-			continue
+		if all() {
+			p.out.printf("  blob %s\n", b.ID)
 		}
 		for _, path := range hit.paths {
 			line := hit.in[path].ref + ":" + path
 			switch {
 			case seen[line]:
-			case shown >= pathsShown && !p.global.verbose:
-				more++
-			default:
+			case all():
 				shown++
 				p.out.printf("  %s%s\n", p.out.name(line), inAll(hit.in[path].snapshots))
+			default:
+				more++
 			}
 			seen[line] = true
 		}
 	}
 	if more > 0 {
 		return p.out.printf("  and %s more; --verbose shows all\n", count(int64(more), "path", "paths"))
-	}
-	if shown == 0 && len(f.Blobs) > 0 {
-		return p.out.print("  no snapshot needs it\n")
 	}
 	return nil
 }
