@@ -4,13 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"snapfs/store/seal"
+	"snapfs/store/volume"
 )
 
 // adminKey opens the admin slot of append-only test stores.
@@ -90,6 +94,76 @@ func checkAppendOnly(t *testing.T, st *Store) {
 		t.Errorf("state %+v", state)
 	}
 	must(t, st.Unforget(ctx, []ID{one.ID}))
+}
+
+// TestNothingIsDroppedWithoutAdmin: a prune is refused and recorded. Upkeep, which nobody asked for, merges, compacts and drops nothing,
+// and is no attempt; with admin rights it does.
+func TestNothingIsDroppedWithoutAdmin(t *testing.T) {
+	dir := newAppendOnly(t)
+	for n := range 10 {
+		st := openStore(t, dir)
+		putAll(t, st, "d", fmt.Sprint(n), blobs(uint64(n), 1000))
+		closeStore(t, st)
+	}
+	disk := func() map[volume.ID]int64 { return must1(onDisk(volumesDir(dir))) }
+	before := disk()
+	lacks := func(now map[volume.ID]int64) (gone int) {
+		for id := range before {
+			if _, there := now[id]; !there {
+				gone++
+			}
+		}
+		return gone
+	}
+	st := openStore(t, dir)
+	defer func() { closeStore(t, st) }()
+	refused := func(want ...string) {
+		t.Helper()
+		state, err := st.State(t.Context())
+		must(t, err)
+		var got []string
+		for _, r := range state.Refused {
+			got = append(got, fmt.Sprintf("%s by %s, %d", r.What, r.Job, r.Attempts))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("refused %q, want %q", got, want)
+		}
+	}
+	res, err := st.Upkeep(t.Context())
+	must(t, err)
+	if report := compact(t, st); report.Written || len(report.Dropped) > 0 {
+		t.Errorf("compacted: %+v", report)
+	}
+	if n := lacks(disk()); n > 0 || len(res.Removed)+len(res.Rewritten) > 0 {
+		t.Errorf("%d volumes are gone: %+v", n, res)
+	}
+	refused()
+	if _, err := st.Prune(t.Context(), PruneOptions{}, nil); !errors.Is(err, ErrNotAdmin) {
+		t.Errorf("prune: %v", err)
+	}
+	refused("prune by test, 1")
+	_, err = st.Prune(t.Context(), PruneOptions{DryRun: true}, nil) // takes nothing away
+	must(t, err)
+	e := engineOf(st)
+	s := st.session.(*lastingSession).way.session.(*localSession)
+	if err := e.drop(t.Context(), s, []*volumeState{e.volumes.byID[slices.Collect(maps.Keys(before))[0]]}, nil); !errors.Is(err, ErrNotAdmin) {
+		t.Errorf("drop: %v", err)
+	}
+	if n := lacks(disk()); n > 0 {
+		t.Errorf("%d volumes are gone", n)
+	}
+	must(t, st.UnlockAdmin(t.Context(), unlockAdminTest))
+	res, err = st.Upkeep(t.Context())
+	must(t, err)
+	if report := compact(t, st); !report.Written {
+		t.Errorf("not compacted: %+v", report)
+	}
+	if len(res.Rewritten) == 0 || lacks(disk()) < len(res.Rewritten) {
+		t.Errorf("an admin's upkeep did nothing: %+v", res)
+	}
+	_, err = st.Prune(t.Context(), PruneOptions{}, nil)
+	must(t, err)
+	refused("prune by test, 1")
 }
 
 // TestAdminRightsAreTheSessions: another session of the same holder has none.
