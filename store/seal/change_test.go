@@ -1,12 +1,14 @@
 package seal
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"golang.org/x/crypto/argon2"
 	"golang.org/x/sys/unix"
 )
 
@@ -189,6 +191,34 @@ func rewrite(t testing.TB, dir string, s *slotFile) {
 	data, err := s.encode()
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(dir, slotPrefix+s.ID), data, 0o600))
+}
+
+// TestPasswordsCostWhatRFC9106Recommends: new slots have the second recommended option of section 4, and it is what their key is made with.
+func TestPasswordsCostWhatRFC9106Recommends(t *testing.T) {
+	dir, b := newKeys(t, NewSlot{Password: []byte("x")}, NewSlot{Password: []byte("y"), Role: RoleAdmin})
+	added, err := b.Add(dir, NewSlot{Password: []byte("x")})
+	must(t, err)
+	changed, err := b.Add(dir, NewSlot{KeyFile: random(keySize)})
+	must(t, err)
+	changed, err = b.Change(dir, changed.ID, NewSlot{Password: []byte("x")})
+	must(t, err)
+	salts := map[string]bool{}
+	list, err := List(dir)
+	must(t, err)
+	for _, info := range list {
+		s, err := keyDir{dir}.slot(info.ID)
+		must(t, err)
+		if s.Argon2id == nil || *s.Argon2id != (argon2id{Time: 3, Memory: 64 << 10, Threads: 4}) || len(s.Salt) < 16 || salts[string(s.Salt)] {
+			t.Errorf("slot %+v: %+v, salt %x", info, s.Argon2id, s.Salt)
+		}
+		salts[string(s.Salt)] = true
+		if got := s.fromPassword([]byte("x")); !bytes.Equal(got, argon2.IDKey([]byte("x"), s.Salt, 3, 64<<10, 4, 32)) {
+			t.Errorf("slot %s: its key is another", info.ID)
+		}
+	}
+	if len(salts) != 4 || added.ID == changed.ID {
+		t.Errorf("%d slots with passwords", len(salts))
+	}
 }
 
 func TestHostileParametersAreNotObeyed(t *testing.T) {
