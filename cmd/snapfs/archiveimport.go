@@ -28,7 +28,11 @@ A store that is missing is made: it has the origin's keys for naming content, so
 secret that opened the archive, or with a new one that is given. In a store with other keys all content is named, cut and
 encoded anew; the snapshots are found by their former IDs as well. Snapshots that are there are passed over, so that an
 interrupted import goes on when it is run again. Where the store has a dataset of the same name with another host or other
-paths, nothing is imported without --new-source. What comes through a pipe is kept in a scratch directory first.`,
+paths, nothing is imported without --new-source. What comes through a pipe is kept in a scratch directory first.
+
+A store with the origin's keys then also knows the sets that were read completely, as 'snapfs archive sets' shows them: it
+builds on them and finds snapshots in them. State, location and verification are in no volume; what the store knows of a
+set already stays. In a store with other keys the sets stay unknown: their snapshots and chunks have other names there.`,
 			"snapfs --store /srv/new archive import /mnt/usb/archive",
 			"snapfs archive import --dataset home a-0001.snapfs a-0002.snapfs"),
 		Flags: append([]cli.Flag{
@@ -122,6 +126,7 @@ type importSummary struct {
 	Snapshots   int     `json:"snapshots"`
 	Present     int     `json:"present"`
 	Damaged     int     `json:"damaged"`
+	Sets        int     `json:"sets"`
 	BytesStored int64   `json:"bytes_stored"`
 	Anew        bool    `json:"anew"`
 	Seconds     float64 `json:"seconds"`
@@ -146,10 +151,13 @@ func (p *program) archiveImport(ctx context.Context, st *store.Store, b *archive
 	seconds := p.now().Sub(r.started).Seconds()
 	switch {
 	case p.global.json:
-		p.out.object(importSummary{"summary", result.Snapshots, result.There, result.Damaged, result.Stored, result.Anew, seconds})
+		p.out.object(importSummary{"summary", result.Snapshots, result.There, result.Damaged, result.Sets, result.Stored, result.Anew, seconds})
 	case !p.global.quiet:
 		p.out.printf("imported %s, %d were there already; the store grew by %s\n", count(int64(result.Snapshots), "snapshot", "snapshots"),
 			result.There, formatSize(result.Stored))
+		if result.Sets > 0 {
+			p.out.printf("%s entered into the catalogue\n", count(int64(result.Sets), "set was", "sets were"))
+		}
 	}
 	if result.Damaged > 0 {
 		return &damagedError{incompleteError{int64(result.Damaged), count(int64(result.Damaged), "snapshot is", "snapshots are") + " damaged in the volumes and could not be imported"}}

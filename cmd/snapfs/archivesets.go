@@ -206,6 +206,9 @@ func (p *program) explainMissing(sets archive.Sets, snap store.ArchivedSnapshot)
 		for _, c := range chain {
 			p.out.printf("%s is %s\n", c.Name, archive.StateOf(c))
 		}
+		if first := chain[len(chain)-1]; first.Parent != [16]byte{} && len(chain) <= len(sets) {
+			p.out.printf("%s builds on set %x, which this store does not know\n", first.Name, first.Parent)
+		}
 	}
 	return fmt.Errorf("snapshot %s@%s: %w", snap.Dataset, snap.Name, archive.ErrNotArchived)
 }

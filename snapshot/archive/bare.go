@@ -163,17 +163,24 @@ func (s *openSet) volume(id volume.ID) *Volume {
 	return nil
 }
 
-// set returns the set a label belongs to.
+// set returns the set a label belongs to. Sets of two stores go together if these name content by the same keys: one was made by importing
+// sets of the other, and what it archives goes on from those.
 func (b *Bare) set(ctx context.Context, l *volume.Label) (*openSet, error) {
 	for _, s := range b.sets {
 		if s.id == l.Set.ID {
 			return s, nil
 		}
-		if s.label.Store != l.Store {
-			return nil, fmt.Errorf("%w: %x, the others to %x", ErrOtherStore, l.Store, s.label.Store)
-		}
 	}
 	bundle, err := b.keys.open(ctx, l)
+	if len(b.sets) > 0 && b.sets[0].label.Store != l.Store && ctx.Err() == nil {
+		first := b.sets[0]
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%w: %x, the others to %x, and is not unlocked: %v", ErrOtherStore, l.Store, first.label.Store, err)
+		case !namesAlike(bundle, first.bundle):
+			return nil, fmt.Errorf("%w: %x, the others to %x", ErrOtherStore, l.Store, first.label.Store)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +190,11 @@ func (b *Bare) set(ctx context.Context, l *volume.Label) (*openSet, error) {
 		b.bare = store.NewBare(bundle, (*places)(b), b.o.Cache)
 	}
 	return s, nil
+}
+
+// namesAlike reports whether two bundles give the same content the same names.
+func namesAlike(a, b *seal.Bundle) bool {
+	return a.BlobIDKey(uint8(store.KindChunk)) == b.BlobIDKey(uint8(store.KindChunk))
 }
 
 // adopt finds the set of a volume without a label: the one whose key opens its frames.

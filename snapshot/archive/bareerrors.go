@@ -13,7 +13,7 @@ var (
 	ErrNoVolume = errors.New("no volume of an archive set")
 	// ErrOtherSet: a volume that does not belong to what is read.
 	ErrOtherSet = errors.New("belongs to another set")
-	// ErrOtherStore: a volume of another store.
+	// ErrOtherStore: a volume of another store, which has other keys.
 	ErrOtherStore = errors.New("belongs to another store")
 	// ErrOrder: volumes come through a pipe in an order in which they cannot be used.
 	ErrOrder = errors.New("wrong order of volumes")

@@ -174,6 +174,7 @@ func (p *places) Damaged(_ context.Context, found store.DamagedFrame) bool {
 			return true
 		}
 	}
+	v.gone = true
 	p.index.drop(found.Blob, v.number, found.Offset)
 	return len(p.index.find(found.Blob)) > 0
 }

@@ -133,6 +133,12 @@
 // the origin's store and snapshot. A snapshot whose name another one of the dataset has gets another name, and with it another manifest and ID.
 // Each snapshot is committed by itself; one with damaged parts is not taken over.
 //
+// With the origin's content key the catalogue is made again as well: a set that it does not have is entered as Create left it, if head, end and all volumes
+// that the end names were read; what was found damaged beyond a volume's own parity, or made anew from parity volumes, leaves it out. Chunks are
+// listed from the contents tables, those of a torn volume from its frames. State, location and verification are in no volume. Sets of a store and of
+// one that went on from its sets are read together, since both name content alike. With other keys no list could name chunks of the store, and no snapshot
+// has the ID it has in the set: nothing is entered.
+//
 // # Measured
 //
 // 3.8 GB of /usr/lib, two shared cores, cold: restored from the store in 22.9 and 26.5 s, from a set in a directory in 21.7 and 24.4 s, out of a pipe in

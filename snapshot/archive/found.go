@@ -19,6 +19,9 @@ type Volume struct {
 	Size    int64
 
 	named  bool
+	piped  bool // it came through a pipe, and was kept
+	made   bool // out of parity volumes
+	gone   bool // a part of it is damaged beyond its parity; guarded by Bare.mu
 	set    *openSet
 	number uint32      // in the index
 	source io.ReaderAt // nil: it came through a pipe
@@ -110,7 +113,7 @@ func wholeVolume(in *input, off int64) (*Volume, int64) {
 func (in *input) volume(id volume.ID, l *volume.Label, t volume.Trailer, from, end int64) *Volume {
 	part := io.NewSectionReader(in.file, from, end-from)
 	return &Volume{
-		Name: in.name, ID: id, Label: l, Trailer: t, Size: end - from, named: in.named,
+		Name: in.name, ID: id, Label: l, Trailer: t, Size: end - from, named: in.named, piped: in.piped,
 		source: part, found: part, length: end - from, pages: in.file, base: from,
 	}
 }

@@ -54,13 +54,14 @@ type ImportResult struct {
 	Snapshots int // taken over
 	There     int
 	Damaged   int
+	Sets      int   // entered into the catalogue
 	Stored    int64 // growth of the store, bytes
 	Anew      bool  // the store has other keys: everything was named, cut and encoded anew
 }
 
 // Import takes the snapshots of the volumes over into a store, oldest first. If the store names content by the same keys, snapshots keep
 // their IDs; else every blob is named anew, chunks are cut anew and nodes encoded anew, and manifest and summary say where the snapshot
-// comes from. Interrupted, it goes on when it is run again. Errors, before anything is written: ErrNothing, ErrOtherSource, ErrSnapshotName,
+// comes from. With the same keys, sets that were read completely are entered into the catalogue. Interrupted, it goes on when it is run again. Errors, before anything is written: ErrNothing, ErrOtherSource, ErrSnapshotName,
 // *snapshot.NameError.
 func Import(ctx context.Context, st *store.Store, b *Bare, o ImportOptions) (*ImportResult, error) {
 	state, err := b.State(ctx)
@@ -90,7 +91,7 @@ func Import(ctx context.Context, st *store.Store, b *Bare, o ImportOptions) (*Im
 			return i.result, fmt.Errorf("snapshot %s@%s: %w", s.Dataset, s.Name, err)
 		}
 	}
-	return i.result, nil
+	return i.result, i.enterSets(ctx)
 }
 
 // checkNames refuses what no backup gives, and the mount cannot show: whoever can write sets can give any names.

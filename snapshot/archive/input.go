@@ -18,6 +18,7 @@ type input struct {
 	file  *os.File  // nil: a pipe without one
 	pipe  io.Reader // nil: file can be read anywhere
 	tape  bool      // a character device
+	piped bool      // file is a copy of what came through a pipe
 	size  int64     // of what can be read anywhere
 	rest  bool      // behind the volume may lie what a device held before
 	kept  *rawCopy  // of a pipe; or nil

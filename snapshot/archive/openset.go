@@ -17,10 +17,11 @@ type openSet struct {
 	id      [16]byte
 	label   *volume.Label // of one of its volumes
 	bundle  *seal.Bundle
-	volumes []*Volume // in the order they were found
-	head    *Head     // nil: not found whole
-	end     *End      // nil: not met
-	done    bool      // all metadata has come
+	volumes []*Volume           // in the order they were found
+	head    *Head               // nil: not found whole
+	end     *End                // nil: not met
+	done    bool                // all metadata has come
+	torn    map[volume.ID]int64 // volumes whose medium ended, and how many bytes of them count
 
 	manifests []store.ID // found in frames, for when no head is whole
 }
@@ -92,8 +93,16 @@ func (s *openSet) take(plain []byte) {
 	case RecordMetadata:
 		s.done = true
 	case RecordEnd:
-		if e, err := ParseEnd(plain); err == nil && e.Set == s.id {
+		// if it came twice, the one that names more volumes was the last
+		if e, err := ParseEnd(plain); err == nil && e.Set == s.id && (s.end == nil || len(e.Volumes) >= len(s.end.Volumes)) {
 			s.end = e
+		}
+	case RecordTable:
+		if t, err := ParseTable(plain); err == nil {
+			if s.torn == nil {
+				s.torn = map[volume.ID]int64{}
+			}
+			s.torn[t.Volume] = t.Whole
 		}
 	}
 }

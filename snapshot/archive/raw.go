@@ -166,7 +166,7 @@ func (b *Bare) keepRest(ctx context.Context, spare int64) (list []*input, err er
 			return nil, err
 		}
 		most -= in.kept.size - had
-		list = append(list, &input{name: in.name, named: in.named, file: in.kept.file, size: in.kept.size})
+		list = append(list, &input{name: in.name, named: in.named, piped: !in.tape, file: in.kept.file, size: in.kept.size})
 	}
 	for _, in := range b.inputs {
 		in.kept = nil // its file is in the list

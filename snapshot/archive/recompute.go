@@ -383,7 +383,7 @@ func (b *Bare) replaceGroup(ctx context.Context, s *openSet, g *lostGroup) error
 			return err
 		}
 		for _, v := range list {
-			v.set = s
+			v.set, v.made = s, true
 			s.volumes = append(s.volumes, v)
 			b.o.Note(fmt.Sprintf("%s was made anew from the parity volumes of its set", v))
 		}

@@ -387,7 +387,7 @@ func (w *setWriter) enter(ctx context.Context, size int64, torn bool) error {
 	}
 	entry := store.ArchiveVolume{ID: v.id, Number: v.number, Size: size, Torn: torn, Where: v.medium.Where()}
 	var err error
-	if entry.Chunks, err = w.list(ctx, v.carried); err != nil {
+	if entry.Chunks, err = writeList(ctx, w.st.NewWriter(), v.carried); err != nil {
 		return err
 	}
 	if w.parity != nil {
@@ -407,10 +407,9 @@ func (w *setWriter) enter(ctx context.Context, size int64, torn bool) error {
 	return nil
 }
 
-// list writes the sorted IDs as a list that stays in the store.
-func (w *setWriter) list(ctx context.Context, ids *snapshot.Sorter) (store.ID, error) {
+// writeList writes the sorted IDs as a list that stays in the store.
+func writeList(ctx context.Context, blobs *store.Writer, ids *snapshot.Sorter) (store.ID, error) {
 	defer ids.Close()
-	blobs := w.st.NewWriter()
 	list := store.NewIDList(blobs)
 	all := ids.Sorted()
 	for {
