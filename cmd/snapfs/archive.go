@@ -33,7 +33,8 @@ func (p *program) archiveMarkCommand() *cli.Command {
 		Name: "mark", Usage: "say where a set is, or that it is of no use any more", ArgsUsage: "SET --state STATE",
 		Description: about(`
 STATE is onsite, offsite, vault, damaged or retired. No set is built on a damaged or retired one, and no snapshot leaves
-the store because of it. SET is a name or the beginning of an ID, as 'snapfs archive sets' shows them.`,
+the store because of it. SET is a name or the beginning of an ID, as 'snapfs archive sets' shows them. The texts about it
+and about the sets that build on it are brought up to date where they lie with the volumes.`,
 			"snapfs archive mark default-2026-11-22_03-15-07-full --state vault --location 'bank, box 17'",
 			"snapfs archive mark 1a2b3c4d --state damaged"),
 		Flags: []cli.Flag{
@@ -73,8 +74,25 @@ func (p *program) runArchiveMark(ctx context.Context, ref, state, location strin
 		if location != "" {
 			m.Location = location
 		}
-		return st.MarkArchive(ctx, s.ID, m)
+		if err := st.MarkArchive(ctx, s.ID, m); err != nil {
+			return err
+		}
+		return p.rewriteSheets(ctx, st, s)
 	})
+}
+
+// rewriteSheets brings the texts about a set, and about those that build on it, up to date. The mark stands whether or not they can be reached.
+func (p *program) rewriteSheets(ctx context.Context, st *store.Store, s *store.ArchiveSet) error {
+	sets, err := archiveSets(ctx, st)
+	if err != nil {
+		return err
+	}
+	for _, t := range sets.On(s) {
+		if err := sets.RewriteSheet(t, st.ID()); err != nil {
+			p.say("the text about set %s could not be brought up to date: %v", t.Name, err)
+		}
+	}
+	return nil
 }
 
 func archiveSets(ctx context.Context, st *store.Store) (archive.Sets, error) {

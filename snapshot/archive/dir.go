@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,10 +71,18 @@ func (d *dirTarget) Close() error { return nil }
 // writeSheet replaces a text file as a whole.
 func writeSheet(path, text string) error {
 	partial := path + partialSuffix
-	if err := os.WriteFile(partial, []byte(text), 0o644); err != nil {
+	f, err := os.OpenFile(partial, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
 		return err
 	}
-	return os.Rename(partial, path)
+	_, err = f.WriteString(text)
+	if err = cmp.Or(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(partial, path)
+	}
+	if err != nil {
+		_ = os.Remove(partial)
+	}
+	return err
 }
 
 // makeRoom removes an expired volume that has the name of a new one. Anything else there is refused.

@@ -86,7 +86,7 @@
 // # Names
 //
 // In a directory volumes are NAME-0001.snapfs, NAME-0002.snapfs ..., NAME-parity-1.snapfs ..., with .partial behind that while they are written, and
-// NAME.txt is a text for people.
+// NAME.txt is a text for people, brought up to date where it lies when the set, or one it builds on, is marked.
 //
 // # Reading
 //

@@ -1,9 +1,15 @@
 package archive
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"path"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +20,7 @@ import (
 // it back.
 func (list Sets) Sheet(s *store.ArchiveSet, storeID [16]byte) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "snapfs archive set %s\n\nid       %x\nlevel    %s\npool     %s\nstore    %x\nbegun    %s\n", s.Name, s.ID, s.Level, s.Pool,
+	fmt.Fprintf(&b, "snapfs archive set %s\n%slevel    %s\npool     %s\nstore    %x\nbegun    %s\n", s.Name, sheetID(s), s.Level, s.Pool,
 		storeID, stamp(s.Started))
 	fmt.Fprintf(&b, "finished %s\nkeep     %s\n", orElse(stamp(s.Finished), "not finished"), orElse(stamp(s.KeepUntil), "for ever"))
 	if s.Location != "" {
@@ -26,7 +32,11 @@ func (list Sets) Sheet(s *store.ArchiveSet, storeID [16]byte) string {
 	if len(chain) > 1 || !ok {
 		b.WriteString("\nBuilds on, and needs beside it (read this set first, then these in this order):\n")
 		for _, c := range chain[min(1, len(chain)):] {
-			fmt.Fprintf(&b, "  %s (%s, id %x)%s\n", c.Name, c.Level, c.ID, after(" ", c.Location))
+			at := ""
+			if c.Location != "" {
+				at = ", " + c.Location
+			}
+			fmt.Fprintf(&b, "  %s (%s, id %x)%s\n", c.Name, c.Level, c.ID, at)
 			listVolumes(&b, c)
 		}
 	}
@@ -36,10 +46,11 @@ func (list Sets) Sheet(s *store.ArchiveSet, storeID [16]byte) string {
 	}
 	b.WriteString("\nTo get a snapshot back, with snapfs, the volumes and what unlocks them (no store is needed):\n\n")
 	fmt.Fprintf(&b, "  snapfs archive restore %s \\\n", exampleOf(s))
-	for _, from := range placesOf(chain) {
-		fmt.Fprintf(&b, "    --from %s \\\n", shellWord(from))
+	for _, place := range placesOfAll(chain) {
+		fmt.Fprintf(&b, "    --from %s \\\n", place)
 	}
-	b.WriteString("    --to DIRECTORY\n\nTo see what a volume is, and what is in it:\n\n  snapfs archive info VOLUME\n  snapfs archive ls VOLUME\n")
+	own := strings.Join(placesOf(s), " ")
+	fmt.Fprintf(&b, "    --to DIRECTORY\n\nTo see what the volumes are, and what is in them:\n\n  snapfs archive info %s\n  snapfs archive ls %s\n", own, own)
 	return b.String()
 }
 
@@ -64,60 +75,46 @@ func exampleOf(s *store.ArchiveSet) string {
 	return last.Dataset + "@" + last.Name
 }
 
-// placesOf are the arguments with which sets are read, each once: the directories where their volumes are, files and devices by themselves, and a word
-// for what was changed between volumes or went into a pipe.
-func placesOf(chain []*store.ArchiveSet) (list []string) {
-	for _, s := range chain {
-		met := map[string]bool{}
-		var own []string
-		for _, v := range s.Volumes {
-			place := placeOf(s, &v)
-			if place == "" || place == v.Where && met[place] {
-				own = nil
-				break
-			}
-			if !met[place] {
-				met[place], own = true, append(own, place)
-			}
-		}
-		if own == nil {
-			own = []string{"VOLUMES-OF-" + s.Name}
-		}
-		for _, place := range own {
-			list = appendNew(list, place)
+// placesOfAll are those of several sets, each once.
+func placesOfAll(chain []*store.ArchiveSet) (places []string) {
+	for _, c := range chain {
+		for _, place := range placesOf(c) {
+			places = appendNew(places, place)
 		}
 	}
-	return list
+	return places
 }
 
-// placeOf is the directory of a volume that has its own name there, the file or device that is one volume, or "".
-func placeOf(s *store.ArchiveSet, v *store.ArchiveVolume) string {
-	dir, base := path.Split(v.Where)
-	switch {
-	case dir == "":
-		return "" // standard output
-	case strings.HasPrefix(base, s.Name+"-") && strings.HasSuffix(base, Suffix):
-		return path.Clean(dir)
+// placesOf are the directories of a set's volumes, or the files and devices that hold one each, for a shell; a word for the volumes where that is
+// not known, or another medium is there by now.
+func placesOf(s *store.ArchiveSet) (places []string) {
+	seen := map[string]bool{}
+	for _, v := range s.Volumes {
+		if !filepath.IsAbs(v.Where) || seen[v.Where] {
+			return []string{"VOLUMES-OF-" + s.Name}
+		}
+		seen[v.Where] = true
+		dir, file := filepath.Split(v.Where)
+		if strings.HasPrefix(file, s.Name+"-") && strings.HasSuffix(file, Suffix) {
+			places = appendNew(places, shellWord(filepath.Clean(dir)))
+		} else {
+			places = appendNew(places, shellWord(v.Where))
+		}
 	}
-	return v.Where
+	if len(places) == 0 {
+		return []string{"VOLUMES-OF-" + s.Name}
+	}
+	return places
 }
 
-// shellWord quotes what a shell would take apart.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9/._@%+=:,-]+$`)
+
+// shellWord quotes what a shell would not take as it is.
 func shellWord(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+,:@%=", r))
-	}) {
+	if plainWord.MatchString(s) {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-// after is a text behind another, if there is one.
-func after(before, s string) string {
-	if s == "" {
-		return ""
-	}
-	return before + s
 }
 
 // stamp is a time for people and programs alike, "" for none.
@@ -143,3 +140,52 @@ func (w *setWriter) writeSheet(ctx context.Context) (string, error) {
 	}
 	return w.target.Sheet(w.set.Name, Sets(state.Archives).Sheet(&w.set, w.st.ID()))
 }
+
+// On lists the sets that need s, and s itself, as far as they are finished and have not expired.
+func (list Sets) On(s *store.ArchiveSet) (sets []*store.ArchiveSet) {
+	for i := range list {
+		t := &list[i]
+		chain, _ := list.Chain(t)
+		if t.Expired.IsZero() && !t.Finished.IsZero() && slices.ContainsFunc(chain, func(c *store.ArchiveSet) bool { return c.ID == s.ID }) {
+			sets = append(sets, t)
+		}
+	}
+	return sets
+}
+
+// RewriteSheet brings the text about a set up to date where it lies with the volumes. What is there and is not that text stays. Errors: those of
+// files, fs.ErrNotExist if it lies at none of these places; none if there never was a place for it.
+func (list Sets) RewriteSheet(s *store.ArchiveSet, storeID [16]byte) error {
+	var places []string
+	for _, v := range s.Volumes {
+		info, err := os.Stat(v.Where)
+		if filepath.IsAbs(v.Where) && (err != nil || info.Mode().IsRegular()) {
+			places = appendNew(places, filepath.Join(filepath.Dir(v.Where), s.Name+".txt"))
+			places = appendNew(places, v.Where+".txt")
+		}
+	}
+	found, missing := false, error(nil)
+	for _, path := range places {
+		text, err := os.ReadFile(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			missing = cmp.Or(missing, err)
+			continue
+		case err != nil:
+			return err
+		case !strings.Contains(string(text), sheetID(s)):
+			continue
+		}
+		found = true
+		if err := writeSheet(path, list.Sheet(s, storeID)); err != nil {
+			return err
+		}
+	}
+	if found {
+		return nil
+	}
+	return missing
+}
+
+// sheetID is the line of the text that says which set it is about.
+func sheetID(s *store.ArchiveSet) string { return fmt.Sprintf("\nid       %x\n", s.ID) }

@@ -74,11 +74,7 @@ func TestSheetCommand(t *testing.T) {
 		{[]*store.ArchiveSet{volumes("b", "standard output"), volumes("a")}, "VOLUMES-OF-b VOLUMES-OF-a"},
 		{[]*store.ArchiveSet{volumes("b", "/d/today.tape")}, "/d/today.tape"},
 	} {
-		got := ""
-		for _, place := range placesOf(c.chain) {
-			got += " " + shellWord(place)
-		}
-		if got = strings.TrimSpace(got); got != c.want {
+		if got := strings.Join(placesOfAll(c.chain), " "); got != c.want {
 			t.Errorf("%s, want %s", got, c.want)
 		}
 	}
