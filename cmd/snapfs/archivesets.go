@@ -97,17 +97,37 @@ func (p *program) runArchiveSets(ctx context.Context, pool string) error {
 			}
 			return p.out.object(objects)
 		}
-		t := newTable("ID", "SET", "LEVEL", ">VOLUMES", ">SNAPSHOTS", ">SIZE", "STATE", "VERIFIED", "KEEP", "LOCATION")
-		for i := range sets {
-			s := &sets[i]
-			t.add(fmt.Sprintf("%x", s.ID[:4]), s.Name, s.Level.String(), fmt.Sprint(len(s.Volumes)), fmt.Sprint(len(s.Snapshots)),
-				formatSize(storedBytes(s)), archive.StateOf(s), p.dateOr(s, s.Verified.IsZero(), "never"), p.keepText(s), p.out.name(s.Location))
-		}
 		if len(sets) == 0 {
 			return nil
 		}
-		return t.write(p.out)
+		return p.setTable(sets).write(p.out)
 	})
+}
+
+// setTable has a column for pools if there are several.
+func (p *program) setTable(sets archive.Sets) *table {
+	pools := slices.ContainsFunc(sets, func(s store.ArchiveSet) bool { return s.Pool != sets[0].Pool })
+	row := func(pool string, cells ...string) []string {
+		if !pools {
+			return cells
+		}
+		return slices.Insert(cells, 2, pool)
+	}
+	t := newTable(row("POOL", "ID", "SET", "LEVEL", "PARENT", ">VOLUMES", ">SNAPSHOTS", ">SIZE", "STATE", "VERIFIED", "KEEP", "LOCATION")...)
+	for i := range sets {
+		s := &sets[i]
+		t.add(row(s.Pool, fmt.Sprintf("%x", s.ID[:4]), s.Name, s.Level.String(), parentID(s), fmt.Sprint(len(s.Volumes)), fmt.Sprint(len(s.Snapshots)),
+			formatSize(storedBytes(s)), archive.StateOf(s), p.dateOr(s, s.Verified.IsZero(), "never"), p.keepText(s), p.out.name(s.Location))...)
+	}
+	return t
+}
+
+// parentID is the beginning of a parent's ID, as in the column of IDs.
+func parentID(s *store.ArchiveSet) string {
+	if s.Parent == [16]byte{} {
+		return "-"
+	}
+	return fmt.Sprintf("%x", s.Parent[:4])
 }
 
 func (p *program) dateOr(s *store.ArchiveSet, none bool, word string) string {
