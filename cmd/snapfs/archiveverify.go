@@ -188,7 +188,8 @@ func (p *program) printArchiveVerify(result *archive.CheckResult, seconds float6
 
 // noteVerified tells the store, if there is one, which of its sets were found whole, and which damaged.
 func (p *program) noteVerified(ctx context.Context, result *archive.CheckResult) error {
-	if p.global.store == "" || !slices.ContainsFunc(result.Sets, func(s archive.CheckedSet) bool { return s.Whole || s.Damaged }) {
+	known := slices.ContainsFunc(result.Sets, func(s archive.CheckedSet) bool { return s.Whole || s.Damaged }) || len(result.Strays) > 0
+	if p.global.store == "" || !known {
 		return nil
 	}
 	err := p.withStore(ctx, "archive verify", func(st *store.Store) error {
@@ -196,7 +197,7 @@ func (p *program) noteVerified(ctx context.Context, result *archive.CheckResult)
 		if err != nil {
 			return err
 		}
-		for _, s := range result.Sets {
+		for _, s := range checkedSets(sets, result) {
 			i := slices.IndexFunc(sets, func(known store.ArchiveSet) bool { return known.ID == s.ID })
 			if i < 0 || !s.Whole && !s.Damaged {
 				continue
@@ -212,6 +213,22 @@ func (p *program) noteVerified(ctx context.Context, result *archive.CheckResult)
 		return nil
 	}
 	return err
+}
+
+// checkedSets adds to the sets that were checked those that only the store can tell a damaged volume is of.
+func checkedSets(sets archive.Sets, result *archive.CheckResult) []archive.CheckedSet {
+	list := slices.Clone(result.Sets)
+	for i := range sets {
+		at := slices.IndexFunc(list, func(s archive.CheckedSet) bool { return s.ID == sets[i].ID })
+		switch {
+		case !slices.ContainsFunc(result.Strays, func(s archive.Stray) bool { return s.Of(&sets[i]) }):
+		case at < 0:
+			list = append(list, archive.CheckedSet{ID: sets[i].ID, Damaged: true})
+		default:
+			list[at].Damaged = true
+		}
+	}
+	return list
 }
 
 // verifiedMark is what is known of a set after a verification.

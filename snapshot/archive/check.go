@@ -68,6 +68,18 @@ type CheckResult struct {
 	Bytes    int64
 	Findings int64
 	Sets     []CheckedSet
+	Strays   []Stray
+}
+
+// Stray is a volume that is damaged beyond what its parity restores, and does not say any more which set it is of.
+type Stray struct {
+	ID    volume.ID // zero: nothing in it can be recognised
+	Where string
+}
+
+// Of reports whether it is a volume of a set that is known.
+func (s Stray) Of(set *store.ArchiveSet) bool {
+	return slices.ContainsFunc(set.Volumes, func(v store.ArchiveVolume) bool { return v.ID == s.ID || s.ID.IsZero() && v.Where == s.Where })
 }
 
 // Check reads volumes from end to end, in whatever order they come, and reports what is not what was written. Without a key it
@@ -187,6 +199,7 @@ func (c *checker) input(ctx context.Context, in *input) error {
 	list, err := findVolumes(in, c.o.Scratch)
 	if errors.Is(err, ErrNoVolume) {
 		c.found(Finding{Volume: in.name, Offset: -1, Length: in.size, What: "no volume can be recognised in it"})
+		c.result.Strays = append(c.result.Strays, Stray{Where: (&Volume{Name: in.name}).where()})
 		return nil
 	}
 	if err != nil {
@@ -406,6 +419,7 @@ func (c *checker) finish(ctx context.Context) (*CheckResult, error) {
 			}
 		}
 	}
+	c.findStrays()
 	for id, set := range c.sets {
 		c.result.Sets = append(c.result.Sets, c.checkSet(id, set))
 	}
@@ -427,6 +441,18 @@ func (c *checker) finish(ctx context.Context) (*CheckResult, error) {
 		return nil, ErrNoVolume
 	}
 	return &c.result, nil
+}
+
+// findStrays lists the volumes without labels that parity does not restore.
+func (c *checker) findStrays() {
+	for _, f := range c.findings {
+		if _, labelled := c.seen[f.ID]; labelled || f.ID.IsZero() || f.Heals {
+			continue
+		}
+		if !slices.ContainsFunc(c.result.Strays, func(s Stray) bool { return s.ID == f.ID }) {
+			c.result.Strays = append(c.result.Strays, Stray{ID: f.ID})
+		}
+	}
 }
 
 func (c *checker) report(f Finding) { c.findings = append(c.findings, f) }
