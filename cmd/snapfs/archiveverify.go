@@ -188,7 +188,7 @@ func (p *program) printArchiveVerify(result *archive.CheckResult, seconds float6
 
 // noteVerified tells the store, if there is one, which of its sets were found whole, and which damaged.
 func (p *program) noteVerified(ctx context.Context, result *archive.CheckResult) error {
-	known := slices.ContainsFunc(result.Sets, func(s archive.CheckedSet) bool { return s.Whole || s.Damaged }) || len(result.Strays) > 0
+	known := slices.ContainsFunc(result.Sets, func(s archive.CheckedSet) bool { return s.Whole || s.Damaged || len(s.Tails) > 0 }) || len(result.Strays) > 0
 	if p.global.store == "" || !known {
 		return nil
 	}
@@ -215,11 +215,14 @@ func (p *program) noteVerified(ctx context.Context, result *archive.CheckResult)
 	return err
 }
 
-// checkedSets adds to the sets that were checked those that only the store can tell a damaged volume is of.
+// checkedSets adds to what was found what only the store can tell: which set a damaged volume is of, and whether one that has no trailer had one.
 func checkedSets(sets archive.Sets, result *archive.CheckResult) []archive.CheckedSet {
 	list := slices.Clone(result.Sets)
 	for i := range sets {
 		at := slices.IndexFunc(list, func(s archive.CheckedSet) bool { return s.ID == sets[i].ID })
+		if at >= 0 && list[at].Cut(&sets[i]) {
+			list[at].Damaged = true
+		}
 		switch {
 		case !slices.ContainsFunc(result.Strays, func(s archive.Stray) bool { return s.Of(&sets[i]) }):
 		case at < 0:

@@ -38,7 +38,8 @@ type Finding struct {
 	Heals  bool     // parity of the volume restores it
 	Hits   []Hit    // what needs what was found, with a key
 
-	unlisted int // so many more that are like this one
+	tail     bool // it only says that the trailer is lacking
+	unlisted int  // so many more that are like this one
 }
 
 // Hit is a path that needs something damaged or missing.
@@ -58,6 +59,19 @@ type CheckedSet struct {
 	Whole    bool // and nothing was found in any of them, and all its snapshots need is in it, but for chunks of parents
 	Damaged  bool // something in it is, beyond what the volumes' own parity restores
 	Parents  bool // a part of its chunks is in other sets, which were not all given
+	// Tails has the lengths of volumes without a trailer, in which nothing else was found: damage, unless their media ended there. The volume behind
+	// says that; it was not given.
+	Tails map[volume.ID]int64
+}
+
+// Cut reports whether a volume is shorter than what is known of it, or has lost its trailer.
+func (s *CheckedSet) Cut(known *store.ArchiveSet) bool {
+	for id, length := range s.Tails {
+		if !slices.ContainsFunc(known.Volumes, func(v store.ArchiveVolume) bool { return v.ID == id && v.Torn && v.Size <= length }) {
+			return true
+		}
+	}
+	return false
 }
 
 // CheckResult is a finished check.
@@ -147,7 +161,8 @@ type checkedSet struct {
 	label    *volume.Label
 	given    map[volume.ID]uint32 // numbers of volumes, without those of parity
 	damaged  bool
-	beyond   bool   // what parity heals
+	beyond   bool // what parity heals
+	tails    map[volume.ID]int64
 	metadata idList // that is in it
 	chunks   idList
 	needs    idList // metadata
@@ -199,7 +214,9 @@ func (c *checker) input(ctx context.Context, in *input) error {
 	list, err := findVolumes(in, c.o.Scratch)
 	if errors.Is(err, ErrNoVolume) {
 		c.found(Finding{Volume: in.name, Offset: -1, Length: in.size, What: "no volume can be recognised in it"})
-		c.result.Strays = append(c.result.Strays, Stray{Where: (&Volume{Name: in.name}).where()})
+		if !c.o.NoKey {
+			c.result.Strays = append(c.result.Strays, Stray{Where: (&Volume{Name: in.name}).where()})
+		}
 		return nil
 	}
 	if err != nil {
@@ -269,7 +286,7 @@ func (c *checker) item(ctx context.Context, name string, it volume.StreamItem) e
 		c.gap(it)
 	case volume.StreamEnd:
 		if it.Trailer.Size == 0 {
-			c.found(Finding{Offset: it.At, What: "it ends without its trailer: never finished, cut short, or damaged at its end"})
+			c.found(Finding{Offset: it.At, tail: true, What: "it ends without its trailer: never finished, cut short, or damaged at its end"})
 		}
 	case volume.StreamFrame:
 		c.result.Frames++
@@ -342,7 +359,7 @@ func (c *checker) begin(ctx context.Context, name string, it volume.StreamItem) 
 	c.result.Volumes++
 	set := c.sets[v.Label.Set.ID]
 	if set == nil {
-		set = &checkedSet{label: v.Label, given: map[volume.ID]uint32{}}
+		set = &checkedSet{label: v.Label, given: map[volume.ID]uint32{}, tails: map[volume.ID]int64{}}
 		c.sets[v.Label.Set.ID] = set
 	}
 	if !v.Parity() {
@@ -413,13 +430,20 @@ func (c *checker) finish(ctx context.Context) (*CheckResult, error) {
 	for i := range c.findings {
 		f := &c.findings[i]
 		for _, set := range c.sets {
-			if _, of := set.given[f.ID]; of {
-				set.damaged = true
+			if _, of := set.given[f.ID]; !of {
+				continue
+			}
+			set.damaged = true
+			if f.tail && !f.Heals {
+				set.tails[f.ID] = f.Offset
+			} else {
 				set.beyond = set.beyond || !f.Heals
 			}
 		}
 	}
-	c.findStrays()
+	if !c.o.NoKey {
+		c.findStrays()
+	}
 	for id, set := range c.sets {
 		c.result.Sets = append(c.result.Sets, c.checkSet(id, set))
 	}
@@ -494,7 +518,7 @@ func (c *checker) checkSet(id [16]byte, set *checkedSet) CheckedSet {
 	if s.end == nil {
 		c.report(Finding{Set: r.Name, Offset: -1, What: fmt.Sprintf("the end of set %s was not given: it was never finished, or its last volume is missing or damaged", r.Name)})
 	}
-	r.Damaged = set.beyond
+	r.Damaged, r.Tails = set.beyond, set.tails
 	r.Whole = r.Complete && !set.damaged && c.holdsAll(s, set, &r, len(missing) > 0)
 	return r
 }

@@ -127,3 +127,30 @@ func TestCheckLargeFrames(t *testing.T) {
 		t.Errorf("%d frames are kept, %d bytes are held", len(c.unused), c.held)
 	}
 }
+
+// TestTornVolumeAlone: a volume whose medium ended is not damaged only because the one behind it, which says so, is not given; one that was cut
+// short is.
+func TestTornVolumeAlone(t *testing.T) {
+	s, out := newSource(t), t.TempDir()
+	s.archiveAll(out)
+	set := &s.state().Archives[0]
+	first := set.Volumes[0].Where
+	check := func() *CheckedSet {
+		r, err := Check(t.Context(), []string{first}, CheckOptions{OpenOptions: OpenOptions{Unlock: unlockTest}})
+		must(t, err)
+		return &r.Sets[0]
+	}
+	if c := check(); !set.Volumes[0].Torn || c.Damaged || c.Cut(set) || c.Whole {
+		t.Errorf("torn: %+v", c)
+	}
+	must(t, os.Truncate(first, set.Volumes[0].Size-1))
+	if c := check(); !c.Damaged && !c.Cut(set) {
+		t.Errorf("cut short: %+v", c)
+	}
+	set = &s.state().Archives[2]
+	first = set.Volumes[0].Where
+	must(t, os.Truncate(first, set.Volumes[0].Size/2))
+	if c := check(); !c.Damaged && !c.Cut(set) {
+		t.Errorf("one that has a trailer: %+v", c)
+	}
+}
