@@ -47,6 +47,7 @@ func (v *verifier) renewJournals(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		v.postponed = v.postponed || err != nil
 		v.left = slices.DeleteFunc(v.left, func(id volume.ID) bool { return id == j.id && err == nil })
 		v.replacedBy(j.id, err == nil, err)
 	}

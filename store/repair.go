@@ -79,6 +79,7 @@ func (v *verifier) repairVolumes(ctx context.Context, stray *strays) (again bool
 		}
 		if err != nil {
 			v.notRepaired(id, err)
+			v.postponed = true
 			continue
 		}
 		again = again || kind == volume.Journal

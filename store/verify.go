@@ -108,6 +108,7 @@ type verifier struct {
 	needed    bool        // a snapshot, partial ones included, names what lies in a damaged frame
 	unfolded  bool        // a journal was healed whose facts the index did not know
 	fresh     bool        // what is wrong with the chain was told for the first time
+	postponed bool        // something could not be mended this time, on a full disk for instance: what is missing may come back
 	openers   sync.Pool
 	summary   VerifySummary
 }
@@ -191,7 +192,7 @@ func (v *verifier) chain(ctx context.Context) error {
 			v.add(Finding{Problem: f.Problem.found(), Volume: f.Volume, Offset: f.Offset, Text: f.Text})
 		}
 	}
-	if err == nil && v.o.Repair {
+	if err == nil && v.o.Repair && !v.postponed {
 		err = v.acknowledge(ctx, found)
 	}
 	v.settleJournals()
