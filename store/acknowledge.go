@@ -97,8 +97,13 @@ func (v *verifier) acknowledge(ctx context.Context, found []ChainFinding) error 
 	if len(fresh) == 0 && !gaps {
 		return nil
 	}
+	if v.late(fresh) {
+		if err := v.e.rebuild(nil); err != nil { // what the index has not seen must count before a checkpoint says that it did
+			return err
+		}
+	}
 	text := "; recorded: from now on it is only mentioned"
-	err := v.recordLoss(ctx, fresh, &compaction{e: v.e, s: v.session, bridge: gaps, anew: anew})
+	err := v.recordLoss(ctx, fresh, &compaction{e: v.e, s: v.session, bridge: gaps, lost: true, anew: anew})
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -117,6 +122,13 @@ func (v *verifier) acknowledge(ctx context.Context, found []ChainFinding) error 
 		}
 	}
 	return nil
+}
+
+// late reports whether facts stand behind the checkpoint that it does not know: of another history, or lost ones that came back.
+func (v *verifier) late(found []ChainFinding) bool {
+	v.e.commitMu.Lock()
+	defer v.e.commitMu.Unlock()
+	return slices.ContainsFunc(found, func(f ChainFinding) bool { return f.Problem == ChainTwice && f.Seq < v.e.fold.base.seq })
 }
 
 // recordLoss writes the fact, and the checkpoint that is to bridge what is missing.

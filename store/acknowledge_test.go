@@ -126,6 +126,35 @@ func TestWhatIsLostOfTheChainIsAcknowledged(t *testing.T) {
 	}
 }
 
+// TestAcknowledgedFactsComeBack: a journal is put back as it was after what it lost was acknowledged, and all it says counts.
+func TestAcknowledgedFactsComeBack(t *testing.T) {
+	dir, journals, _ := chainStore(t, false)
+	path := volumePath(dir, journals[5])
+	data, err := os.ReadFile(path)
+	must(t, err)
+	changeFile(t, path, func(b []byte) []byte {
+		b[leastVolume+200] ^= 1 // the frame of the commit
+		return wipe(b, layoutOf(t, data).parity...)
+	})
+	must(t, os.RemoveAll(filepath.Join(dir, indexName)))
+	st := openStore(t, dir)
+	if left, _ := repairOnce(t, st); left == 0 || len(lasting(t, st).Snapshots) != 7 {
+		t.Error("the loss was not told")
+	}
+	closeStore(t, st)
+	must(t, os.WriteFile(path, data, 0o600))
+	st = openStore(t, dir)
+	for range 2 {
+		repairOnce(t, st)
+		if n := len(lasting(t, st).Snapshots); n != 8 {
+			t.Errorf("%d snapshots", n)
+		}
+		wantNotes(t, st)
+		st = reindex(t, st, func() *Store { return openStore(t, dir) })
+	}
+	closeStore(t, st)
+}
+
 // TestAcknowledgedByAdminsOnly: in an append-only store; and a later loss is told anew.
 func TestAcknowledgedByAdminsOnly(t *testing.T) {
 	dir := newAppendOnly(t)

@@ -57,6 +57,7 @@ type compaction struct {
 	e      *engine
 	s      *localSession
 	bridge bool          // although facts are missing
+	lost   bool          // and nobody knows what they said: should they come back, they count
 	anew   bool          // although the list of the checkpoint before cannot be read
 	own    *localSession // pins the pages it writes
 	report CompactReport

@@ -136,20 +136,20 @@ func (e *engine) foldOf(facts []journalFact) (map[string][]byte, error) {
 }
 
 // bridged adds to facts, which are in the order of the chain, the IDs of those that are missing and that others name,
-// where there is a gap.
+// where there is a gap, if the checkpoint says what they said.
 func (c *compaction) bridged(facts []journalFact) (ids []ID) {
 	there := make(map[ID]bool, len(facts))
 	for _, f := range facts {
 		there[f.id] = true
 	}
 	for _, f := range facts {
-		if c.bridge && f.Seq > max(c.base.seq, 1) && !there[f.Prev] {
+		if c.bridge && !c.lost && f.Seq > max(c.base.seq, 1) && !there[f.Prev] {
 			ids = append(ids, f.Prev)
 			there[f.Prev] = true
 		}
 		ids = append(ids, f.id)
 	}
-	if c.bridge && !there[c.last] {
+	if c.bridge && !c.lost && !there[c.last] {
 		ids = append(ids, c.last)
 	}
 	return slices.DeleteFunc(ids, func(id ID) bool { return c.old[id] })
