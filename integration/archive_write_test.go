@@ -4,13 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"snapfs/integration/moments"
 )
@@ -62,28 +63,35 @@ func (w *world) setsByName() map[string]struct {
 	return sets
 }
 
-// TestKillArchiveCreate kills the writer of a set at moments over its whole run, again and again: what was completed stays as it is, and
-// the set is whole when it has been gone on with to its end.
+// TestKillArchiveCreate kills the writer of a set at moments over its whole run, again and again: what was completed stays as it is, the
+// store is whole, and so is the set when it has been gone on with to its end.
 func TestKillArchiveCreate(t *testing.T) {
 	w := archiveSource(t, 24)
-	create := func(name, dir, sums string) []string {
-		return []string{"archive", "create", "--to", dir, "--set", name, "--level", "full", "--volume-size", "4M", "--parity-volumes", "1", "--parity-dir", sums}
+	dir := w.path("set")
+	create := func(name string) []string {
+		return []string{"archive", "create", "--to", w.mkdir("set"), "--set", name, "--level", "full", "--volume-size", "4M", "--parity-volumes", "1", "--parity-dir", w.mkdir("sums")}
 	}
-	run := w.runTime(create("first", w.mkdir("first"), w.mkdir("sums"))...)
-	phases := map[string]int{}
-	sets := 12
-	switch {
-	case os.Getenv("SNAPFS_TEST_LONG") != "":
-		sets = 250
-	case testing.Short():
-		sets = 4
+	p := plan(w.runTime(create("first")...), archivePlans, archiveFirst, archiveBetween, archiveFurther, archiveParity)
+	written, _ := filepath.Glob(filepath.Join(dir, "*.snapfs"))
+	sh(t, w.dir, `rm -r set sums`)
+	p.Dirs = []string{"../set", "../sums"}
+	p.Aims = map[string]moments.Moment{
+		archiveFirst:   {Dir: "../set", Event: unix.IN_CREATE, Nth: 1},
+		archiveBetween: {Dir: "../set", Event: unix.IN_MOVED_TO, Nth: 1},
+		archiveParity:  {Dir: "../set", Event: unix.IN_MOVED_TO, Nth: len(written)},
 	}
-	for try := range sets {
+	m, more := p.Next()
+	for try := 0; more; try++ {
 		name := fmt.Sprintf("set%d", try)
-		dir, sums := w.mkdir(name), w.mkdir(name+"-sums")
-		args := create(name, dir, sums)
-		for w.killAt(moments.Moment{Delay: time.Duration(rand.Int64N(int64(run)))}, args...) {
-			phases[writing(dir, sums)]++
+		args := create(name)
+		for ; more; m, more = p.Next() {
+			if !w.killAt(m, args...) {
+				p.Late(m)
+				m, more = p.Next()
+				break
+			}
+			p.Hit(m, writing(dir))
+			w.verified()
 			s, known := w.setsByName()[name]
 			if !known {
 				continue // it was not begun yet
@@ -91,52 +99,75 @@ func TestKillArchiveCreate(t *testing.T) {
 			for _, v := range s.Volumes {
 				w.do(0, "archive", "info", v.Where)
 			}
-			args = []string{"archive", "create", "--to", dir, "--resume", name, "--volume-size", "4M", "--parity-dir", sums}
+			args = []string{"archive", "create", "--to", dir, "--resume", name, "--volume-size", "4M", "--parity-dir", w.path("sums")}
 			if s.State != "unfinished" {
 				if _, err := os.Stat(filepath.Join(dir, name+".txt")); err != nil {
 					t.Errorf("a finished set without its text: %v", err)
 				}
+				m, more = p.Next()
 				break
 			}
 		}
 		if s := w.setsByName()[name]; s.State != "onsite" {
 			w.do(0, args...)
 		}
-		w.do(0, "archive", "verify", dir)
-		w.restoredFrom(dir)
-		left, _ := filepath.Glob(filepath.Join(dir, "*.partial"))
-		if len(left) > 0 {
-			t.Errorf("left behind: %q", left)
+		w.checkSet(dir, try%4 == 0)
+		if t.Failed() {
+			t.FailNow()
 		}
-		lost, _ := filepath.Glob(filepath.Join(dir, "*-0003.snapfs"))
-		if err := os.Remove(lost[0]); err != nil {
-			t.Fatal(err)
-		}
-		w.do(0, "archive", "repair", dir, "--to", w.mkdir("healed"))
-		sh(t, w.dir, `for f in "$1"/*.snapfs; do [ -e "healed/${f##*/}" ] || cp "$f" healed/; done`, dir)
-		w.restoredFrom(w.path("healed"))
-		sh(t, w.dir, `rm -r healed "$1" "$1-sums"`, dir)
+		sh(t, w.dir, `rm -r set sums`)
 	}
-	t.Logf("kill points survived by phase: %v", phases)
+	ended(t, p)
 }
 
+// checkSet: a set is whole, and if asked that its parity volume stands for one that is lost.
+func (w *world) checkSet(dir string, lose bool) {
+	w.t.Helper()
+	w.do(0, "archive", "verify", dir)
+	w.restoredFrom(dir)
+	left, _ := filepath.Glob(filepath.Join(dir, "*.partial"))
+	if len(left) > 0 {
+		w.t.Errorf("left behind: %q", left)
+	}
+	if !lose {
+		return
+	}
+	lost, _ := filepath.Glob(filepath.Join(dir, "*-0003.snapfs"))
+	if err := os.Remove(lost[0]); err != nil {
+		w.t.Fatal(err)
+	}
+	w.do(0, "archive", "repair", dir, "--to", w.mkdir("healed"))
+	sh(w.t, w.dir, `for f in "$1"/*.snapfs; do [ -e "healed/${f##*/}" ] || cp "$f" healed/; done`, dir)
+	w.restoredFrom(w.path("healed"))
+	sh(w.t, w.dir, `rm -r healed`)
+}
+
+// The phases of writing a set.
+const (
+	archivePlans   = "0 planning"
+	archiveFirst   = "1 writing the first volume"
+	archiveBetween = "2 between volumes, facts"
+	archiveFurther = "3 writing a further volume"
+	archiveParity  = "4 parity volumes complete"
+)
+
 // writing says what the writer of a set was doing.
-func writing(dir, sums string) string {
-	count := func(dir, pattern string) int {
+func writing(dir string) string {
+	count := func(pattern string) int {
 		list, _ := filepath.Glob(filepath.Join(dir, pattern))
 		return len(list)
 	}
-	switch partial := count(dir, "*.partial"); {
-	case count(sums, "*.snapfs") > 0:
-		return "4 parity volumes complete"
-	case partial > 0 && count(dir, "*.snapfs") > 0:
-		return "3 writing a further volume"
+	switch partial := count("*.partial"); {
+	case count("*-parity-*.snapfs") > 0:
+		return archiveParity
+	case partial > 0 && count("*.snapfs") > 0:
+		return archiveFurther
 	case partial > 0:
-		return "1 writing the first volume"
-	case count(dir, "*.snapfs") > 0:
-		return "2 between volumes, facts"
+		return archiveFirst
+	case count("*.snapfs") > 0:
+		return archiveBetween
 	}
-	return "0 planning"
+	return archivePlans
 }
 
 // TestArchiveFullDisk fills a small disk: the volume on it is complete, and the set goes on on another one.

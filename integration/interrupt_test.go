@@ -1,7 +1,11 @@
 package integration
 
 import (
+	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,30 +23,86 @@ func TestKillRebuild(t *testing.T) {
 	src.files("files", 1500)
 	snap := "d@" + w.backup(0, "d", src.dir).Name
 	want := sums(t, src.dir)
-	killed := 0
-	for i := range 10 {
-		j := w.start("rebuild")
-		time.Sleep(time.Duration(3+3*i) * time.Millisecond)
-		j.Process.Kill()
-		if j.wait().code == -1 {
-			killed++
+	p := plan(w.runTime("rebuild"), rebuildReads, rebuildMakes, rebuildTakes, rebuildEnds)
+	p.Dirs = []string{"index"}
+	p.Aims = map[string]moments.Moment{
+		rebuildMakes: {Dir: "index", Event: unix.IN_CREATE, Nth: 1},
+		rebuildTakes: {Dir: "index", Event: unix.IN_MOVED_TO, Nth: 1},
+		rebuildEnds:  {Dir: "index", Event: unix.IN_DELETE, Nth: 1},
+	}
+	for try := 0; ; try++ {
+		m, more := p.Next()
+		if !more {
+			break
+		}
+		before := w.indexes()
+		if w.killAt(m, "rebuild") {
+			p.Hit(m, rebuilding(before, w.indexes()))
+		} else {
+			p.Late(m)
 		}
 		if len(w.snapshots()) != 1 {
 			t.Fatal("the snapshot is gone")
 		}
-		if i%3 == 0 {
+		w.verified()
+		if try%3 == 0 {
 			if err := os.RemoveAll(w.path("store", "index")); err != nil { // at the worst time
 				t.Fatal(err)
 			}
-			differ(t, "without an index", want, w.restored(snap))
+		}
+		differ(t, fmt.Sprintf("killed %v", m), want, w.restored(snap))
+		if t.Failed() {
+			t.FailNow()
 		}
 	}
-	t.Logf("%d of 10 were killed while running", killed)
+	ended(t, p)
+	w.do(0, "rebuild")
 	differ(t, "at the end", want, w.restored(snap))
 	if s := w.backup(0, "d", src.dir); s.Read != 0 || s.Unchanged == 0 {
 		t.Errorf("the tree is no longer known: %+v", s)
 	}
 	w.verified()
+}
+
+// The phases of a rebuild.
+const (
+	rebuildReads = "0 before the new index"
+	rebuildMakes = "1 the new index is made"
+	rebuildTakes = "2 the new index is in place"
+	rebuildEnds  = "3 the old index is gone"
+)
+
+// indexes lists those of the store, and which of them is in use.
+func (w *world) indexes() (list []string) {
+	w.t.Helper()
+	entries, err := os.ReadDir(filepath.Join(w.store, "index"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	current, err := os.ReadFile(filepath.Join(w.store, "index", "current"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	list = append(list, strings.TrimSpace(string(current)))
+	for _, e := range entries {
+		if _, err := strconv.Atoi(e.Name()); err == nil {
+			list = append(list, e.Name())
+		}
+	}
+	return list
+}
+
+// rebuilding says what a rebuild was doing.
+func rebuilding(before, now []string) string {
+	switch {
+	case now[0] != before[0] && !slices.Contains(now[1:], before[0]):
+		return rebuildEnds
+	case now[0] != before[0]:
+		return rebuildTakes
+	case !slices.Equal(before, now):
+		return rebuildMakes
+	}
+	return rebuildReads
 }
 
 // TestInterruptRestore ends a restore by kill and by signals: run again it finishes, and leaves nothing but the tree.

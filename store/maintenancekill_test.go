@@ -2,13 +2,14 @@ package store
 
 import (
 	"context"
-
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"snapfs/integration/moments"
 )
@@ -24,6 +25,13 @@ var maintenance = map[string]func(*Store) error{
 	"prune":      func(st *Store) error { _, err := st.Prune(context.Background(), PruneOptions{}, nil); return err },
 	"upkeep":     func(st *Store) error { _, err := st.Upkeep(context.Background()); return err },
 	"checkpoint": func(st *Store) error { _, err := tryCompact(st); return err },
+}
+
+// workPhases are those that each can be killed in.
+var workPhases = map[string][]string{
+	"prune":      {moments.WorkLooks, moments.WorkWrites, moments.WorkFacts, moments.WorkRemoves, moments.WorkIsSealed},
+	"upkeep":     {moments.WorkLooks, moments.WorkWrites, moments.WorkRemoves, moments.WorkIsSealed},
+	"checkpoint": {moments.WorkLooks, moments.WorkWrites, moments.WorkBoth, moments.WorkIsSealed},
 }
 
 // TestMaintenanceProcess is no test: it does the work of envWork, and says so before and after.
@@ -69,12 +77,15 @@ func TestKillMaintenance(t *testing.T) {
 			st := openTrees(t, from)
 			head := engineOf(st).fold.last
 			closeStore(t, st)
-			p := &moments.Plan{Goal: 2, Most: 12}
+			p := &moments.Plan{Goal: 1, Most: 8, Phases: workPhases[work], Aims: map[string]moments.Moment{
+				moments.WorkLooks:  {}, // at once
+				moments.WorkWrites: {Event: unix.IN_CREATE, Nth: 1},
+			}}
 			switch {
 			case os.Getenv("SNAPFS_TEST_LONG") != "":
-				p.Goal, p.Most = 200, 1200
+				p.Goal, p.Most, p.Least = 200, 1200, 200
 			case testing.Short():
-				p.Goal, p.Most = 1, 4
+				p.Most, p.Phases = 4, nil
 			}
 			dir := copyStore(t, from)
 			p.Run, _ = worked(t, work, dir, nil)
@@ -107,6 +118,9 @@ func TestKillMaintenance(t *testing.T) {
 				removeStore(t, dir)
 			}
 			t.Log(p)
+			if lacks := p.Lacks(); lacks != "" {
+				t.Error(lacks)
+			}
 		})
 	}
 }

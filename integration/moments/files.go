@@ -124,32 +124,50 @@ func (c Change) OfBackup(committed bool) string {
 	return BackupScan
 }
 
+// The phases of a job that only changes facts.
+const (
+	FactsBegin  = "0 before the journal"
+	FactsBefore = "1 before the fact"
+	FactsAfter  = "2 after the fact, index batch"
+	FactsSealed = "3 journal sealed"
+)
+
 // OfFacts is what a job was doing that only changes facts.
 func (c Change) OfFacts(done bool) string {
 	switch {
 	case done && c.JournalSealed:
-		return "3 journal sealed"
+		return FactsSealed
 	case done:
-		return "2 after the fact, index batch"
+		return FactsAfter
 	case c.Journals > 0 || c.Other > 0:
-		return "1 before the fact"
+		return FactsBefore
 	}
-	return "0 before the journal"
+	return FactsBegin
 }
+
+// The phases of a prune, the merging of small volumes or a checkpoint.
+const (
+	WorkLooks    = "0 looking"
+	WorkWrites   = "1 writing volumes"
+	WorkFacts    = "2 facts"
+	WorkBoth     = "3 facts beside new volumes"
+	WorkRemoves  = "4 removing volumes"
+	WorkIsSealed = "5 journal sealed"
+)
 
 // OfMaintenance is what a prune, the merging of small volumes or a checkpoint was doing.
 func (c Change) OfMaintenance() string {
 	switch {
 	case c.JournalSealed:
-		return "5 journal sealed"
+		return WorkIsSealed
 	case c.Gone > 0:
-		return "4 removing volumes"
+		return WorkRemoves
 	case c.Journals > 0 && c.Data+c.Nodes > 0:
-		return "3 facts beside new volumes"
+		return WorkBoth
 	case c.Journals > 0:
-		return "2 facts"
+		return WorkFacts
 	case c.Data+c.Nodes+c.Other > 0:
-		return "1 writing volumes"
+		return WorkWrites
 	}
-	return "0 looking"
+	return WorkLooks
 }

@@ -3,6 +3,7 @@
 package moments
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -14,8 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Moment is when to kill a process: after the Nth change below a directory of the store, and a while later.
+// Moment is when to kill a process: after the Nth change in a directory of the store, and a while later.
 type Moment struct {
+	Dir   string // relative to the store; "": volumes
 	Event uint32 // inotify events to count; 0: from the start of the process
 	Nth   int
 	Delay time.Duration
@@ -25,17 +27,19 @@ func (m Moment) String() string {
 	if m.Event == 0 {
 		return fmt.Sprintf("%v after the start", m.Delay)
 	}
-	return fmt.Sprintf("%v after event %#x number %d", m.Delay, m.Event, m.Nth)
+	return fmt.Sprintf("%v after event %#x number %d in %q", m.Delay, m.Event, m.Nth, m.Dir)
 }
 
 // Plan chooses moments until every phase it knows of was hit Goal times, or no more are to be tried. Phases that are not listed become known
 // by being hit: where they lie in time depends on the machine.
 type Plan struct {
-	Phases []string      // those that are to be hit
-	Goal   int           // kills in each phase
-	Least  int           // kills at all; 0: 3 * Goal
-	Most   int           // runs at all
-	Run    time.Duration // about what a run takes
+	Phases []string          // those that are to be hit
+	Aims   map[string]Moment // where to look for a phase as long as it was not hit
+	Dirs   []string          // where changes are watched, relative to the store; none: volumes
+	Goal   int               // kills in each phase
+	Least  int               // kills at all; 0: 3 * Goal
+	Most   int               // runs at all, and some more while Lacks says something
+	Run    time.Duration     // about what a run takes
 
 	rng   *rand.Rand
 	tries int
@@ -43,6 +47,9 @@ type Plan struct {
 	count map[string]int
 	good  map[string][]Moment
 }
+
+// patience is how many runs more a plan is given that lacks something.
+const patience = 400
 
 // Next is the next moment to try; false when it is enough.
 func (p *Plan) Next() (Moment, bool) {
@@ -59,23 +66,38 @@ func (p *Plan) Next() (Moment, bool) {
 			rarest = phase
 		}
 	}
-	if p.tries >= p.Most || rarest == "" && p.Killed() >= max(3*p.Goal, p.Least) {
+	if p.tries >= p.Most && (p.Lacks() == "" || p.tries >= p.Most+patience) || rarest == "" && p.Killed() >= max(3*p.Goal, p.Least) {
 		return Moment{}, false
 	}
 	p.tries++
-	if rarest != "" && p.count[rarest] > 0 && p.rng.IntN(3) > 0 {
-		return p.near(p.good[rarest][p.rng.IntN(len(p.good[rarest]))]), true
+	if p.rng.IntN(3) > 0 {
+		if good := p.good[rarest]; len(good) > 0 {
+			return p.near(good[p.rng.IntN(len(good))]), true
+		}
+		if aim, found := p.Aims[rarest]; found {
+			return aim, true
+		}
 	}
 	return p.any(), true
 }
 
 // near is a moment beside one that hit what is wanted.
 func (p *Plan) near(m Moment) Moment {
-	m.Delay = m.Delay*9/10 + p.within(m.Delay/5) + p.within(200*time.Microsecond)
+	if m.Delay > 0 || p.rng.IntN(2) == 0 {
+		m.Delay = m.Delay*9/10 + p.within(m.Delay/5) + p.within(200*time.Microsecond)
+	}
 	return m
 }
 
 func (p *Plan) any() Moment {
+	m := p.anyIn()
+	if len(p.Dirs) > 0 {
+		m.Dir = p.Dirs[p.rng.IntN(len(p.Dirs))]
+	}
+	return m
+}
+
+func (p *Plan) anyIn() Moment {
 	switch p.rng.IntN(6) {
 	case 0: // a file comes: a volume begins, or a copy of one
 		return Moment{Event: unix.IN_CREATE | unix.IN_MOVED_TO, Nth: 1 + p.rng.IntN(4), Delay: p.within(p.Run / 8)}
@@ -125,6 +147,17 @@ func (p *Plan) Missed() []string {
 	return slices.DeleteFunc(slices.Clone(p.Phases), func(phase string) bool { return p.count[phase] > 0 })
 }
 
+// Lacks says what is missing of what was planned: phases that were never hit, or kills; "" if nothing.
+func (p *Plan) Lacks() string {
+	switch missed := p.Missed(); {
+	case len(missed) > 0:
+		return fmt.Sprintf("none in the phases %q", missed)
+	case p.Killed() < p.Least:
+		return fmt.Sprintf("%d killed, %d wanted", p.Killed(), p.Least)
+	}
+	return ""
+}
+
 // String is the result: kills by phase.
 func (p *Plan) String() string {
 	var parts []string
@@ -137,14 +170,14 @@ func (p *Plan) String() string {
 // Watch counts changes below a directory from now on.
 type Watch struct{ fd int }
 
-// NewWatch watches for the events of a moment in the volumes of a store. The caller closes it.
+// NewWatch watches for the events of a moment in a store. The caller closes it.
 func NewWatch(store string, m Moment) (*Watch, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
 	if err != nil {
 		return nil, err
 	}
 	if m.Event != 0 {
-		if _, err := unix.InotifyAddWatch(fd, filepath.Join(store, "volumes"), m.Event); err != nil {
+		if _, err := unix.InotifyAddWatch(fd, filepath.Join(store, cmp.Or(m.Dir, "volumes")), m.Event); err != nil {
 			unix.Close(fd)
 			return nil, err
 		}
@@ -160,7 +193,9 @@ func (w *Watch) Await(m Moment, ended func() bool) {
 	if m.Event != 0 {
 		w.events(m.Nth, ended)
 	}
-	time.Sleep(m.Delay)
+	if m.Delay > 0 {
+		time.Sleep(m.Delay)
+	}
 }
 
 func (w *Watch) events(count int, ended func() bool) {
