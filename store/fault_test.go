@@ -140,6 +140,7 @@ func failAt(t *testing.T, k int, fault error) (hit bool) {
 			t.Fatalf("fault %d: %s", k, s.Damaged)
 		}
 	}
+	wantClean(t, st.session, VerifyOptions{Data: true})
 	for _, data := range committed {
 		for i, b := range data {
 			got, err := st.Get(t.Context(), KindChunk, st.BlobID(KindChunk, b))

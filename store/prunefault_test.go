@@ -78,7 +78,7 @@ func wasteful(t testing.TB) (dir string, kept map[ID]tree) {
 	return dir, kept
 }
 
-// checkKept: all that must stay is there, also with an index made from the volumes alone.
+// checkKept: all that must stay is there and verify finds nothing, also with an index made from the volumes alone.
 func checkKept(t testing.TB, dir string, kept map[ID]tree, when string) {
 	t.Helper()
 	for _, fresh := range []bool{false, true} {
@@ -104,6 +104,7 @@ func checkKept(t testing.TB, dir string, kept map[ID]tree, when string) {
 				t.Errorf("%s, new index %v: snapshot %s: %v", when, fresh, tr.name, err)
 			}
 		}
+		wantClean(t, st.session, VerifyOptions{Data: true})
 		closeStore(t, st)
 	}
 }
