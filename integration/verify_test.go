@@ -195,7 +195,7 @@ func destroyRange(t *testing.T, rng *rand.Rand, path string, at, length int64) {
 }
 
 // verifiedPaths are the paths that verify names as damaged.
-func verifiedPaths(t *testing.T, o outcome) map[string]bool {
+func verifiedPaths(t testing.TB, o outcome) map[string]bool {
 	t.Helper()
 	paths := map[string]bool{}
 	for line := range strings.Lines(o.stdout) {
