@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,8 +28,8 @@ func (o outcome) pruned(t testing.TB) (s pruneSummary) {
 	return s
 }
 
-// TestPruneUnderLoad prunes again and again while one process holds the store and shows it, others take backups and
-// restore: everything kept stays right, and the space is given back although the mount goes on.
+// TestPruneUnderLoad prunes again and again while one process holds the store and shows it, and others show it through the first, take
+// backups and restore: everything kept stays right, and the space is given back although the mounts go on.
 func TestPruneUnderLoad(t *testing.T) {
 	needFUSE(t)
 	w := newWorld(t)
@@ -62,16 +63,29 @@ func TestPruneUnderLoad(t *testing.T) {
 			w.do(0, "umount", "--lazy", mnt)
 			holder, mnt = w.holder(fmt.Sprintf("held%d", round))
 		}
+		client, through := w.holder("through") // shows what is there now
+		if !holds(t, holder.Process.Pid) || holds(t, client.Process.Pid) {
+			t.Fatal("the store is held by another process than the first")
+		}
 		prune := w.start("prune", "--max-waste", "0", "--json")
 		other := w.start("backup", "--quiet", "--dataset", "other", src.dir)
 		var reading sync.WaitGroup
-		reading.Go(func() {
-			differ(t, "the mount while prune runs", want[first], sums(t, filepath.Join(mnt, "d", strings.TrimPrefix(first, "d@"))))
-		})
+		read := func(mnt string, names ...string) {
+			for more := true; more; { // until the prune has ended
+				more = !prune.ended()
+				for _, name := range names {
+					differ(t, mnt+" while prune runs", want[name], sums(t, filepath.Join(mnt, strings.Replace(name, "@", "/", 1))))
+				}
+			}
+		}
+		reading.Go(func() { read(mnt, first) })
+		reading.Go(func() { read(through, first, name) })
 		differ(t, "restored while prune runs", want[name], w.restored(name))
 		reading.Wait()
 		other.want(0)
 		prune.want(0)
+		letsGo(t, client)
+		w.umount(through)
 		w.do(0, "forget", "--quiet", "--all", "--dataset", "other")
 	}
 	w.do(0, "prune", "--max-waste", "0")
@@ -82,31 +96,48 @@ func TestPruneUnderLoad(t *testing.T) {
 		differ(t, name, want, w.restored(name))
 	}
 	w.do(0, "verify", "--data")
+	letsGo(t, holder)
+	w.umount(mnt)
+}
+
+// letsGo waits until a process has no removed volume open any more.
+func letsGo(t testing.TB, j *job) {
+	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		left := deletedOpen(t, holder.Process.Pid)
+		left := deletedOpen(t, j.Process.Pid)
 		if len(left) == 0 {
-			break
+			return
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("removed and still open: %v", left)
 		}
 	}
-	w.umount(mnt)
 }
 
-// deletedOpen lists the removed volumes that a process has open.
-func deletedOpen(t testing.TB, pid int) (list []string) {
+// openFiles lists what a process has open.
+func openFiles(t testing.TB, pid int) (list []string) {
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if to, _ := os.Readlink(filepath.Join(dir, e.Name())); strings.Contains(to, "/volumes/") && strings.HasSuffix(to, "(deleted)") {
-			list = append(list, to)
-		}
+		to, _ := os.Readlink(filepath.Join(dir, e.Name()))
+		list = append(list, to)
 	}
 	return list
+}
+
+// deletedOpen lists the removed volumes that a process has open.
+func deletedOpen(t testing.TB, pid int) (list []string) {
+	return slices.DeleteFunc(openFiles(t, pid), func(to string) bool {
+		return !strings.Contains(to, "/volumes/") || !strings.HasSuffix(to, "(deleted)")
+	})
+}
+
+// holds reports whether a process holds a store: only that one opens its index.
+func holds(t testing.TB, pid int) bool {
+	return slices.ContainsFunc(openFiles(t, pid), func(to string) bool { return strings.Contains(to, "/store/index/") })
 }
 
 // TestPruneFullDisk gives space back on a disk without a byte left, and with as much as snapfs leaves.
