@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -278,6 +279,10 @@ func makeKeyFile(path string) (key []byte, made bool, err error) {
 	if err != nil {
 		os.Remove(path)
 		return nil, false, fmt.Errorf("key file %s: %w", path, err)
+	}
+	if d, err := os.Open(filepath.Dir(path)); err == nil {
+		_ = d.Sync() // its name lasts before a slot needs it, where the file system knows how
+		_ = d.Close()
 	}
 	return key, true, nil
 }

@@ -209,7 +209,9 @@ func (p *program) withNewSlot(ctx context.Context, o slotOptions, make func(stor
 	case err != nil && slot.ID != "": // it is there, and wants its key file
 		return err
 	case err != nil:
-		undo()
+		if slot.ID == "" { // else the slot is there, and that file may be all that opens the store
+			undo()
+		}
 		return err
 	case p.global.json:
 		return p.out.object(newKeyObject(slot))

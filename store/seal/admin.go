@@ -31,7 +31,7 @@ func (b *Bundle) Sign(message []byte) ([]byte, error) {
 // OpenAdmin is Open by admin slots only: unlock is asked with those, and a secret of another slot is ErrWrongSecret.
 // Without an admin slot: ErrNoSlot.
 func OpenAdmin(ctx context.Context, dir string, unlock Unlocker) (*Bundle, error) {
-	d := keyDir{dir}
+	d := keyDir{path: dir}
 	slots, err := d.slots()
 	if err != nil {
 		return nil, err

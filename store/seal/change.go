@@ -48,7 +48,7 @@ func create(dir string, slots []NewSlot, like *Bundle, appendOnly bool) (*Bundle
 	case appendOnly:
 		b.appendOnly()
 	}
-	d := keyDir{dir}
+	d := keyDir{path: dir}
 	if err := d.make(); err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func (d keyDir) make() error {
 		if err := giveToOwner(f, filepath.Dir(d.path)); err != nil {
 			return fmt.Errorf("key slots: %w", err)
 		}
-		return keyDir{filepath.Dir(d.path)}.sync()
+		return keyDir{path: filepath.Dir(d.path), fault: d.fault}.sync()
 	}
 	if !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("key slots: %w", err)
@@ -96,9 +96,12 @@ func (d keyDir) make() error {
 }
 
 // Add makes another slot for the bundle. The first admin slot of a store brings its admin keys into being;
-// another one can only be made by a bundle that an admin slot opened (ErrNotAdmin). A slot that is returned with an error is there all the same.
-func (b *Bundle) Add(dir string, n NewSlot) (Info, error) {
-	d, unlock, err := b.writable(dir)
+// another one can only be made by a bundle that an admin slot opened (ErrNotAdmin). With an error the slot is there only if it is
+// returned.
+func (b *Bundle) Add(dir string, n NewSlot) (Info, error) { return b.add(keyDir{path: dir}, n) }
+
+func (b *Bundle) add(d keyDir, n NewSlot) (Info, error) {
+	unlock, err := b.writable(d)
 	if err != nil {
 		return Info{}, err
 	}
@@ -112,10 +115,14 @@ func (b *Bundle) Add(dir string, n NewSlot) (Info, error) {
 }
 
 // Change gives a slot another secret of any kind; the old one no longer opens it. The slot gets a new ID and
-// keeps its role, and its label unless n has one. After a failure the old slot is still there; or the new one, which is returned
-// with the error then, and perhaps both. Changing an admin slot needs a bundle that an admin slot opened (ErrNotAdmin).
+// keeps its role, and its label unless n has one. After a failure the new slot is there if it is returned: then it is the old one
+// that may be; else the old one is there. Changing an admin slot needs a bundle that an admin slot opened (ErrNotAdmin).
 func (b *Bundle) Change(dir, id string, n NewSlot) (Info, error) {
-	d, unlock, err := b.writable(dir)
+	return b.change(keyDir{path: dir}, id, n)
+}
+
+func (b *Bundle) change(d keyDir, id string, n NewSlot) (Info, error) {
+	unlock, err := b.writable(d)
 	if err != nil {
 		return Info{}, err
 	}
@@ -136,14 +143,16 @@ func (b *Bundle) Change(dir, id string, n NewSlot) (Info, error) {
 		return info, err
 	}
 	if err := d.remove(id); err != nil {
-		return info, fmt.Errorf("the new slot %s is there, the old one perhaps still: %w", info.ID, err)
+		return info, fmt.Errorf("slot %s is made, and the old one may still open the store: %w", info.ID, err)
 	}
 	return info, nil
 }
 
 // Remove deletes a slot, unless no other slot of its role could be used then (ErrLastSlot).
-func Remove(dir, id string) error {
-	d := keyDir{dir}
+func Remove(dir, id string) error { return keyDir{path: dir}.removeOther(id) }
+
+// removeOther deletes a slot that is not the last one of its role.
+func (d keyDir) removeOther(id string) error {
 	unlock, err := d.lock()
 	if err != nil {
 		return err
@@ -166,21 +175,20 @@ func Remove(dir, id string) error {
 	return d.remove(id)
 }
 
-// writable locks dir for a change and makes sure that it belongs to the bundle.
-func (b *Bundle) writable(dir string) (d keyDir, unlock func(), err error) {
-	d = keyDir{dir}
+// writable locks the directory for a change and makes sure that it belongs to the bundle.
+func (b *Bundle) writable(d keyDir) (unlock func(), err error) {
 	if unlock, err = d.lock(); err != nil {
-		return d, nil, err
+		return nil, err
 	}
 	whole, _, err := d.bundles()
 	if err == nil && !slices.ContainsFunc(whole, func(f *bundleFile) bool { return Set(f.Set) == b.set }) {
-		err = fmt.Errorf("%s: %w", dir, ErrForeign)
+		err = fmt.Errorf("%s: %w", d.path, ErrForeign)
 	}
 	if err != nil {
 		unlock()
-		return d, nil, err
+		return nil, err
 	}
-	return d, unlock, nil
+	return unlock, nil
 }
 
 // firstAdmin gives the store admin keys if it has no admin slot. Keys that a crash left without a slot are
@@ -218,7 +226,7 @@ func (d keyDir) writeBundle(b *Bundle) error {
 	return d.write(bundlePrefix+strconv.FormatUint(uint64(next), 10), data)
 }
 
-// addSlot wraps the bundle's keys in a new slot file.
+// addSlot wraps the bundle's keys in a new slot file. With an error the slot is there only if it is returned.
 func (d keyDir) addSlot(b *Bundle, n NewSlot) (Info, error) {
 	payload := slices.Clone(b.slotKey[:])
 	if n.Role == RoleAdmin {
@@ -244,13 +252,14 @@ func (d keyDir) addSlot(b *Bundle, n NewSlot) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	err = d.write(slotPrefix+id, data)
-	if err != nil {
-		if _, missing := d.slot(id); missing != nil {
-			return Info{}, err
+	if err := d.write(slotPrefix+id, data); err != nil {
+		gone := os.Remove(filepath.Join(d.path, slotPrefix+id)) // its name may have been there already
+		if gone != nil && !errors.Is(gone, os.ErrNotExist) {
+			return s.info(), err
 		}
+		return Info{}, err
 	}
-	return s.info(), err
+	return s.info(), nil
 }
 
 // rolesApart refuses a secret that opens a slot of the other role of an append-only store: everybody who has it would be an admin.

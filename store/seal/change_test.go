@@ -149,7 +149,7 @@ func TestForeignBundleChangesNothing(t *testing.T) {
 func TestForeignSlots(t *testing.T) {
 	key, other := random(keySize), random(keySize)
 	strange, _ := newKeys(t, NewSlot{KeyFile: key}, NewSlot{KeyFile: other, Role: RoleAdmin}, NewSlot{Clear: true})
-	list, err := keyDir{strange}.slots()
+	list, err := keyDir{path: strange}.slots()
 	must(t, err)
 	dir, b := newKeys(t, NewSlot{KeyFile: key}, NewSlot{KeyFile: other, Role: RoleAdmin})
 	own, err := List(dir)
@@ -178,7 +178,7 @@ func TestForeignSlots(t *testing.T) {
 func TestSlotsCannotBePassedOff(t *testing.T) {
 	key := random(keySize)
 	dir, _ := newKeys(t, NewSlot{KeyFile: key})
-	s, err := keyDir{dir}.slot(onlySlot(t, dir).ID)
+	s, err := keyDir{path: dir}.slot(onlySlot(t, dir).ID)
 	must(t, err)
 	s.Role = RoleAdmin
 	rewrite(t, dir, s)
@@ -206,7 +206,7 @@ func TestPasswordsCostWhatRFC9106Recommends(t *testing.T) {
 	list, err := List(dir)
 	must(t, err)
 	for _, info := range list {
-		s, err := keyDir{dir}.slot(info.ID)
+		s, err := keyDir{path: dir}.slot(info.ID)
 		must(t, err)
 		if s.Argon2id == nil || *s.Argon2id != (argon2id{Time: 3, Memory: 64 << 10, Threads: 4}) || len(s.Salt) < 16 || salts[string(s.Salt)] {
 			t.Errorf("slot %+v: %+v, salt %x", info, s.Argon2id, s.Salt)
@@ -223,7 +223,7 @@ func TestPasswordsCostWhatRFC9106Recommends(t *testing.T) {
 
 func TestHostileParametersAreNotObeyed(t *testing.T) {
 	dir, _ := newKeys(t, NewSlot{Password: []byte("x")})
-	s, err := keyDir{dir}.slot(onlySlot(t, dir).ID)
+	s, err := keyDir{path: dir}.slot(onlySlot(t, dir).ID)
 	must(t, err)
 	for _, a := range []*argon2id{
 		nil, {}, {1, 64 << 10, 0}, {0, 64 << 10, 4}, {1, 4 << 20, 4}, {1000, 1 << 20, 4}, {1, 8, 255}, {1, 1, 1}, {1 << 31, 1 << 20, 1},
@@ -239,7 +239,7 @@ func TestNewerSlotsAreListedNotUsed(t *testing.T) {
 	dir, b := newKeys(t, NewSlot{KeyFile: random(keySize)})
 	info, err := b.Add(dir, NewSlot{Password: []byte("x"), Label: "future"})
 	must(t, err)
-	s, err := keyDir{dir}.slot(info.ID)
+	s, err := keyDir{path: dir}.slot(info.ID)
 	must(t, err)
 	data, err := encodeFile(slotMagic, slotVersion+1, s)
 	must(t, err)
@@ -284,7 +284,7 @@ func TestDamagedSlotBesideAWholeOne(t *testing.T) {
 func TestNewestWholeBundleWins(t *testing.T) {
 	key := random(keySize)
 	dir, b := newKeys(t, NewSlot{KeyFile: key})
-	d := keyDir{dir}
+	d := keyDir{path: dir}
 	next := b.withAdmin()
 	next.keys["added later"] = [32]byte{1}
 	must(t, d.writeBundle(next))
@@ -321,7 +321,7 @@ func TestCrashBeforeRename(t *testing.T) {
 func TestCrashBetweenNewAndOldSlot(t *testing.T) {
 	old, now := random(keySize), random(keySize)
 	dir, b := newKeys(t, NewSlot{KeyFile: old})
-	_, err := keyDir{dir}.addSlot(b, NewSlot{KeyFile: now}) // the first half of a change
+	_, err := keyDir{path: dir}.addSlot(b, NewSlot{KeyFile: now}) // the first half of a change
 	must(t, err)
 	opens(t, dir, Secret{KeyFile: old})
 	opens(t, dir, Secret{KeyFile: now})

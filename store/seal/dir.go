@@ -26,7 +26,17 @@ const (
 var slotID = regexp.MustCompile(`^[0-9a-f]{8}$`)
 
 // keyDir is a directory of slots and bundles. Readers need no lock: files appear whole, by rename.
-type keyDir struct{ path string }
+type keyDir struct {
+	path  string
+	fault func(op string) error // asked before each write, sync, rename and remove: tests make it fail; nil: goes on
+}
+
+func (d keyDir) may(op string) error {
+	if d.fault == nil {
+		return nil
+	}
+	return d.fault(op)
+}
 
 // slots reads every slot file, by time of creation. Slots that cannot be used are among them.
 func (d keyDir) slots() ([]*slotFile, error) {
@@ -177,9 +187,14 @@ func (d keyDir) replace(name string, data []byte) (err error) {
 			os.Remove(temp)
 		}
 	}()
-	_, err = f.Write(data)
+	if err = d.may("write"); err == nil {
+		_, err = f.Write(data)
+	}
 	if err == nil {
 		err = giveToOwner(f, d.path)
+	}
+	if err == nil {
+		err = d.may("sync")
 	}
 	if err == nil {
 		err = f.Sync()
@@ -187,7 +202,10 @@ func (d keyDir) replace(name string, data []byte) (err error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err = os.Rename(temp, filepath.Join(d.path, name)); err != nil {
+	if err = d.may("rename"); err == nil {
+		err = os.Rename(temp, filepath.Join(d.path, name))
+	}
+	if err != nil {
 		return err
 	}
 	return d.sync()
@@ -195,13 +213,23 @@ func (d keyDir) replace(name string, data []byte) (err error) {
 
 // remove deletes a slot for good.
 func (d keyDir) remove(id string) error {
-	if err := os.Remove(filepath.Join(d.path, slotPrefix+id)); err != nil {
+	err := d.may("remove")
+	if err == nil {
+		err = os.Remove(filepath.Join(d.path, slotPrefix+id))
+	}
+	if err == nil {
+		err = d.sync()
+	}
+	if err != nil {
 		return fmt.Errorf("key slot: %w", err)
 	}
-	return d.sync()
+	return nil
 }
 
 func (d keyDir) sync() error {
+	if err := d.may("sync of the directory"); err != nil {
+		return err
+	}
 	f, err := os.Open(d.path)
 	if err != nil {
 		return err

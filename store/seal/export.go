@@ -12,7 +12,7 @@ import (
 // Export returns the usable slots of dir and its newest whole bundle as one text, for paper or for the label
 // of an archive. It needs no secret and reveals none (unless a slot is clear): it opens with the slots' secrets.
 func Export(dir string) ([]byte, error) {
-	d := keyDir{dir}
+	d := keyDir{path: dir}
 	slots, err := d.slots()
 	if err != nil {
 		return nil, err
@@ -45,7 +45,10 @@ func Export(dir string) ([]byte, error) {
 
 // Import writes what Export or Sheet gave into dir, beside what is there already: only what is missing or damaged. Keys of another store
 // are refused (ErrForeign), as is a text with anything damaged in it (ErrDamagedSlot, ErrDamagedBundle, *SheetError): then nothing is written.
-func Import(dir string, exported []byte) error {
+func Import(dir string, exported []byte) error { return keyDir{path: dir}.take(exported) }
+
+// take writes exported keys.
+func (d keyDir) take(exported []byte) error {
 	if isSheet(exported) {
 		text, err := ReadSheet(exported)
 		if err != nil {
@@ -57,7 +60,6 @@ func Import(dir string, exported []byte) error {
 	if err != nil {
 		return err
 	}
-	d := keyDir{dir}
 	if err := d.make(); err != nil && !errors.Is(err, ErrExists) { // the directory may be what was lost
 		return err
 	}

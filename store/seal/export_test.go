@@ -52,7 +52,7 @@ func TestImportLeavesWhatIsThere(t *testing.T) {
 	// A copy of the directory in which the slots were given other secrets, and the bundle other keys for the admin.
 	other := filepath.Join(t.TempDir(), "other")
 	must(t, os.CopyFS(other, os.DirFS(dir)))
-	slots, err := keyDir{other}.slots()
+	slots, err := keyDir{path: other}.slots()
 	must(t, err)
 	for _, s := range slots {
 		changed, err := newSlotFile(*s, NewSlot{KeyFile: random(keySize)}, make([]byte, keySize))

@@ -11,7 +11,7 @@ import (
 
 // List reads the slots of dir, oldest first; needs no secret. Slots that cannot be used say why in Problem.
 func List(dir string) ([]Info, error) {
-	slots, err := keyDir{dir}.slots()
+	slots, err := keyDir{path: dir}.slots()
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +29,7 @@ func infos(slots []*slotFile) []Info {
 // Open unlocks the newest bundle in dir. Errors: ErrNoKeys, ErrWrongSecret, ErrNoSlot (none of the secret's kind),
 // ErrDamagedSlot, ErrDamagedBundle, ErrIdentity, and what unlock returns.
 func Open(ctx context.Context, dir string, unlock Unlocker) (*Bundle, error) {
-	d := keyDir{dir}
+	d := keyDir{path: dir}
 	slots, err := d.slots()
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(slots) == 0 {
 		return nil, fmt.Errorf("keys in %s: %w", d.path, ErrNoKeys)

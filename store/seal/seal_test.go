@@ -188,7 +188,7 @@ func TestSpoiltSlotHidesNoOther(t *testing.T) {
 	id := newAgeIdentity(t)
 	right := Secret{Identity: []byte(id.String())}
 	dir, b := newKeys(t, NewSlot{Recipient: id.Recipient().String()})
-	s, err := keyDir{dir}.slot(onlySlot(t, dir).ID)
+	s, err := keyDir{path: dir}.slot(onlySlot(t, dir).ID)
 	must(t, err)
 	for i, spoilt := range [][]byte{nil, []byte("no age file"), s.Age[:len(s.Age)/2], append([]byte("x"), s.Age...)} {
 		bad := *s
