@@ -175,3 +175,81 @@ func TestDiskFilledByOthers(t *testing.T) {
 	differ(t, "with room again", sums(t, src.dir), w.restored("d@"+s.Name))
 	w.verified()
 }
+
+// TestDecisionsOnFullDisk: on a disk without a byte left every command that changes facts or keys does what it says and lasts, or says that
+// there is no space, changes nothing and works once there is room.
+func TestDecisionsOnFullDisk(t *testing.T) {
+	needRoot(t)
+	w := worldAt(t, t.TempDir())
+	disk, filler := w.path("disk"), w.path("disk", "filler")
+	w.store = filepath.Join(disk, "store")
+	w.env = append(w.env, "SNAPFS_STORE="+w.store)
+	attachTmpfs(t, disk, "200M")
+	w.init()
+	src := newChurn(t, w.mkdir("source"))
+	src.files("files", 100)
+	src.write("large", 5<<20)
+	var ids []string
+	for range 6 {
+		src.write("more", 1000)
+		ids = append(ids, w.backup(0, "d", src.dir).Snapshot)
+	}
+	want := sums(t, src.dir)
+	w.do(0, "forget", ids[0])
+	w.do(0, "hold", ids[1], "--forever")
+	for _, name := range []string{"second", "third"} {
+		if err := os.WriteFile(w.path(name), []byte(name+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	slot := strings.TrimSpace(w.do(0, "key", "add", "--new-password-file", w.path("second"), "--label", "second").stdout)
+	sheet := w.path("sheet")
+	if err := os.WriteFile(sheet, []byte(w.do(0, "key", "export").stdout), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	state := func() string {
+		return w.do(0, "snapshots", "--json").stdout + w.do(0, "snapshots", "--forgotten", "--json").stdout + w.do(0, "key", "list", "--json").stdout
+	}
+	for _, args := range [][]string{
+		{"forget", ids[2]},
+		{"unforget", ids[0]},
+		{"tag", ids[3], "--add", "important"},
+		{"hold", ids[3], "--forever"},
+		{"hold", ids[1], "--release"},
+		{"key", "add", "--new-password-file", w.path("third")},
+		{"key", "change", slot, "--new-key-file", w.path("made")},
+		{"key", "import", sheet},
+		{"key", "remove", slot},
+	} {
+		name := args[0]
+		if name == "key" {
+			name += " " + args[1]
+		}
+		t.Run(name, func(t *testing.T) {
+			w := w.with(t)
+			before := state()
+			fill(t, filler)
+			o := w.start(args...).wait()
+			full := state()
+			if err := os.Remove(filler); err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("exit code %d: %s", o.code, tail(o.stderr))
+			if roomy := state(); roomy != full {
+				t.Errorf("on the full disk\n%s\nand then\n%s", full, roomy)
+			}
+			switch {
+			case o.code == 0:
+			case o.code != 1 || !strings.Contains(o.stderr, "no space") || !strings.Contains(o.stderr, "hint: free some space"):
+				t.Errorf("exit code %d: %s", o.code, tail(o.stderr))
+			case full != before:
+				t.Errorf("it failed, and there is\n%s\nwhere there was\n%s", full, before)
+			default:
+				w.do(0, args...)
+			}
+			w.do(0, "verify")
+		})
+	}
+	differ(t, "restore", want, w.restored("latest"))
+	w.verified()
+}

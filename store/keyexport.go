@@ -41,7 +41,7 @@ func ImportKeys(dir string, exported []byte) error {
 	if err == nil || errors.Is(err, ErrSheet) { // that one is about what was typed, line by line
 		return err
 	}
-	return fmt.Errorf("keys of %s: %w", dir, err)
+	return fmt.Errorf("keys of %s: %w", dir, diskFull(err))
 }
 
 // importable: a directory that was a store is enough; Recreate makes the rest from keys and volumes.

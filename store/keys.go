@@ -58,14 +58,17 @@ func KeySlots(dir string) ([]KeySlot, error) {
 	return slots, nil
 }
 
-// AddSlot makes another key slot for the store.
+// AddSlot makes another key slot for the store. With an error the slot is there only if it is returned. Errors: ErrNoSpace.
 func (s *Store) AddSlot(_ context.Context, n NewKeySlot) (KeySlot, error) {
-	return s.slotBundle().Add(filepath.Join(s.path, keysName), n)
+	slot, err := s.slotBundle().Add(filepath.Join(s.path, keysName), n)
+	return slot, diskFull(err)
 }
 
-// ChangeSlot gives a slot another secret of any kind; the old one no longer opens it. Errors: ErrUnknownSlot.
+// ChangeSlot gives a slot another secret of any kind; the old one no longer opens it. With an error the new slot is there only if it is
+// returned, else the old one. Errors: ErrUnknownSlot, ErrNoSpace.
 func (s *Store) ChangeSlot(_ context.Context, id string, n NewKeySlot) (KeySlot, error) {
-	return s.slotBundle().Change(filepath.Join(s.path, keysName), id, n)
+	slot, err := s.slotBundle().Change(filepath.Join(s.path, keysName), id, n)
+	return slot, diskFull(err)
 }
 
 // slotBundle is the bundle to make slots with: with admin keys if this Store has them.
@@ -88,5 +91,5 @@ func (s *Store) RemoveSlot(_ context.Context, id string) error {
 			return fmt.Errorf("slot %s: %w", id, ErrNotAdmin)
 		}
 	}
-	return seal.Remove(filepath.Join(s.path, keysName), id)
+	return diskFull(seal.Remove(filepath.Join(s.path, keysName), id))
 }
