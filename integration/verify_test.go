@@ -132,7 +132,7 @@ func hit(list []needed, file string, from, to int64) map[string]bool {
 	return top
 }
 
-// TestVerifyNamesPaths destroys stretches of volumes, computes from the bytes which paths must be named, and compares that with what
+// TestVerifyNamesPaths destroys stretches of volumes of every kind, in each region and anywhere, computes from the bytes which paths must be named, and compares that with what
 // verify names and with what restore cannot bring.
 func TestVerifyNamesPaths(t *testing.T) {
 	w := newWorld(t)
@@ -148,24 +148,33 @@ func TestVerifyNamesPaths(t *testing.T) {
 		t.Fatal(err)
 	}
 	snap := "d@" + w.backup(0, "d", src.dir).Name
-	list := neededPlaces(t, w)
 	whole := w.mkdir("whole")
 	sh(t, w.dir, `cp -a store/. whole/`)
 	rng := rand.New(rand.NewPCG(3, 4))
+	list, named := neededPlaces(t, w), 0
+	damages := regions(volumes(t, w.store), list)
 	rounds := 8
-	if testing.Short() {
-		rounds = 3
+	switch {
+	case os.Getenv("SNAPFS_TEST_LONG") != "":
+		rounds = 200
+	case testing.Short():
+		rounds, damages = 3, nil
 	}
-	named := 0
-	for range rounds {
-		v := volumes(t, w.store)[rng.IntN(2)] // data or metadata
-		at := 8192 + rng.Int64N(v.size*9/10)
-		length := max(1, min(1+rng.Int64N(200_000)*rng.Int64N(2), v.size*19/20-at))
-		destroyRange(t, rng, v.path, at, length)
-		want := hit(list, filepath.Base(v.path), at, at+length)
-		t.Logf("%s volume, %d bytes at %d: %d paths", v.kind, length, at, len(want))
-		got := verifiedPaths(t, w.start("verify", "--data", "--json").wait())
-		samePaths(t, "verify", want, got)
+	for i := range rounds {
+		v := volumes(t, w.store)[i%3]
+		at := rng.Int64N(v.size)
+		damages = append(damages, damage{"somewhere", v, at, max(1, min(1+rng.Int64N(200_000)*rng.Int64N(2), v.size-at))})
+	}
+	for _, d := range damages {
+		destroyRange(t, rng, d.path, d.at, d.length)
+		want := hit(list, filepath.Base(d.path), d.at, d.at+d.length)
+		what := fmt.Sprintf("%s volume, %d bytes at %d of %d, %s: %d paths", d.kind, d.length, d.at, d.size, d.region, len(want))
+		t.Log(what)
+		o := w.start("verify", "--data", "--json").wait()
+		if o.code != 4 {
+			t.Errorf("verify ends with %d: %s", o.code, tail(o.stderr))
+		}
+		samePaths(t, "verify", want, verifiedPaths(t, o))
 		if len(want) > 0 && !want["/"] && len(want) < 50 { // each restore takes its time
 			o := w.start("restore", "--json", snap, "--to", w.path("out")).wait()
 			samePaths(t, "restore", want, slashed(reported(t, o, w.path("out"))))
@@ -173,10 +182,41 @@ func TestVerifyNamesPaths(t *testing.T) {
 		named += len(want)
 		sh(t, w.dir, `rm -rf store out; mkdir store; cp -a "$1"/. store/`, whole)
 		if t.Failed() {
-			break
+			t.Fatal(what)
 		}
 	}
-	t.Logf("%d damaged stretches, %d paths named", rounds, named)
+	t.Logf("%d damaged stretches, %d paths named", len(damages), named)
+}
+
+// damage is a stretch of a volume to be destroyed.
+type damage struct {
+	region string
+	volumeFile
+	at, length int64
+}
+
+// regions are damages to all parts of a volume: the data in it, and what is there for finding, checking and mending that.
+func regions(all []volumeFile, list []needed) (damages []damage) {
+	for _, v := range all {
+		end := int64(0) // of what paths need
+		first := v.size
+		for _, n := range list {
+			for _, p := range n.places {
+				if p.Volume.String() == filepath.Base(v.path) {
+					first, end = min(first, p.Offset), max(end, p.Offset+int64(p.Stored))
+				}
+			}
+		}
+		damages = append(damages, damage{"label", v, 20, 1}, damage{"label", v, 100, 3000}, damage{"trailer", v, v.size - 30, 1},
+			damage{"trailer and repeated label", v, v.size - 4000, 4000})
+		if end > 0 {
+			damages = append(damages, damage{"header of the first frame", v, first, 8}, damage{"payload", v, first + (end-first)/2, 1},
+				damage{"table and parity", v, end, v.size - end}, damage{"label, first frame", v, 0, first + 100})
+		} else {
+			damages = append(damages, damage{"facts", v, 4096 + 60, 1})
+		}
+	}
+	return damages
 }
 
 // destroyRange overwrites bytes so that each differs.
