@@ -110,7 +110,7 @@ func checkKept(t testing.TB, dir string, kept map[ID]tree, when string) {
 }
 
 // TestPruneFailingOperations fails the k-th write, sync, creation or removal of a prune, for every k (every third, without
-// SNAPFS_TEST_LONG): nothing that is kept is lost, and the next prune ends the work.
+// SNAPFS_TEST_LONG, another one with each error): nothing that is kept is lost, and the next prune ends the work.
 func TestPruneFailingOperations(t *testing.T) {
 	from, kept := wasteful(t)
 	var want int64
@@ -118,8 +118,8 @@ func TestPruneFailingOperations(t *testing.T) {
 	if os.Getenv("SNAPFS_TEST_LONG") != "" {
 		step = 1
 	}
-	for _, fault := range []error{errInjected, syscall.ENOSPC} {
-		k := 0
+	for i, fault := range []error{errInjected, syscall.ENOSPC} {
+		k := i % step
 		for ; ; k += step {
 			dir := copyStore(t, from)
 			files := faultyAt(t, dir, k, fault)
