@@ -155,6 +155,7 @@ func TestImportEntersNoHalfSets(t *testing.T) {
 		{"end", "set full is not in the catalogue: its end was not given", 2, func(dir string) error { return os.Remove(filepath.Join(dir, path(0, last))) }},
 		{"first", "set full is not in the catalogue: volume 1 was not given", 2, func(dir string) error { return os.Remove(filepath.Join(dir, path(0, 0))) }},
 		{"torn", "set full is not in the catalogue: volume 1", 2, func(dir string) error { return zero(filepath.Join(dir, path(0, 0)), 100_000, 500_000) }},
+		{"torn, a byte", "set full is not in the catalogue: volume 1", 2, func(dir string) error { return zero(filepath.Join(dir, path(0, 0)), sets[0].Volumes[0].Size-100, 1) }},
 		{"torn short", "set full is not in the catalogue: volume 1", 2, func(dir string) error { return os.Truncate(filepath.Join(dir, path(0, 0)), 800_000) }},
 		{"made anew", "set incremental is not in the catalogue: volume 1 was not given", 2, func(dir string) error { return os.Remove(filepath.Join(dir, path(1, 0))) }},
 		{"parity", "", 3, func(dir string) error { return os.Remove(filepath.Join(dir, "incremental-parity-1"+Suffix)) }},
