@@ -362,6 +362,9 @@ func (p *program) printForgotten(choices []forgetChoice, s forgetSummary, o forg
 		return err
 	}
 	if s.Removed > 0 && !o.dryRun && !o.prune {
+		if err := p.out.flush(); err != nil { // the hint is about what stands above
+			return err
+		}
 		p.say("hint: 'snapfs prune' gives their space back; until then 'snapfs unforget' brings them back")
 	}
 	return nil
