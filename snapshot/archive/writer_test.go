@@ -31,6 +31,7 @@ type origin struct {
 
 	content map[store.ID]map[string][]byte
 	snaps   []store.ID
+	xattrs  map[string][]byte // encoded, by file; they are stored by themselves
 }
 
 func newSource(t testing.TB) *origin { return newSourceOf(t, store.InitOptions{}) }
@@ -77,6 +78,10 @@ func (s *origin) take(files map[string][]byte) store.ID {
 		var err error
 		e.Content, err = c.Finish(ctx)
 		must(s.t, err)
+		if set := s.xattrs[name]; set != nil {
+			e.XattrsID, err = w.Put(ctx, store.KindXattrs, set)
+			must(s.t, err)
+		}
 		must(s.t, d.Add(ctx, e))
 	}
 	id, totals, err := d.Finish(ctx)
@@ -489,44 +494,6 @@ func (o onlyWriter) Write(p []byte) (int, error) {
 		return 0, fmt.Errorf("a block of %d bytes", len(p))
 	}
 	return o.w.Write(p)
-}
-
-// TestNothingUnreached: a set holds no blob that its snapshots do not need, though frames of the store do.
-func TestNothingUnreached(t *testing.T) {
-	s, out := newSource(t), t.TempDir()
-	r := rand.New(rand.NewPCG(6, 6))
-	files := randomFiles(r, 30)
-	s.take(files)
-	for i := range 15 {
-		delete(files, fmt.Sprintf("file%d", i*2))
-	}
-	id := s.take(files)
-	o := s.options(out, id)
-	o.Level = LevelFull
-	res, err := Create(t.Context(), s.st, o)
-	must(t, err)
-	need := s.chunks(id)
-	for _, v := range res.Set.Volumes {
-		f, err := os.Open(v.Where)
-		must(t, err)
-		defer f.Close()
-		label, _, err := volume.ReadLabel(f, v.Size)
-		must(t, err)
-		keys, err := seal.OpenSet(t.Context(), KeysOf(label.Set), unlockTest)
-		must(t, err)
-		aead, err := keys.VolumeAEAD(v.ID)
-		must(t, err)
-		tr, err := volume.ReadTrailer(f, v.Size)
-		must(t, err)
-		must(t, volume.ReadContents(f, tr, aead, func(fi volume.FrameInfo) error {
-			for _, b := range fi.Blobs {
-				if store.Kind(b.Kind) == store.KindChunk && !need[b.ID] {
-					t.Errorf("chunk %s is not needed", b.ID)
-				}
-			}
-			return nil
-		}))
-	}
 }
 
 func FuzzRecords(f *testing.F) {
