@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -227,5 +228,37 @@ func TestImportNames(t *testing.T) {
 		if name := i.freeName(one); (name == one.Name) != same {
 			t.Errorf("%s beside a forgotten snapshot, the same: %t", name, same)
 		}
+	}
+}
+
+// TestImportCutsAnew: into a store with other keys content is cut as a backup into that store cuts it, not where the origin did.
+func TestImportCutsAnew(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	data := noise(1, 3_000_000)
+	s := w.snapshot("data", map[string][]byte{"dir/file": data})
+	w.write(dir, []HeadSnapshot{s}, setOptions{name: "full"})
+	b, err := Open(t.Context(), []string{dir}, w.options(""))
+	must(t, err)
+	defer b.Close()
+	st := w.openStore(filepath.Join(t.TempDir(), "store"), nil)
+	defer st.Close()
+	w.imports(st, b, ImportResult{Snapshots: 1, Anew: true})
+	target, err := snapshot.Resolve(t.Context(), st, s.ID.String(), time.Now(), time.UTC)
+	must(t, err)
+	tree, err := snapshot.OpenTree(t.Context(), st, st.PageKey(), target.ID, nil)
+	must(t, err)
+	f, err := tree.Walk(t.Context(), "dir/file")
+	must(t, err)
+	var got, want []snapshot.Item
+	must(t, tree.Items(t.Context(), f.Entry, 0, func(_ int64, it snapshot.Item) bool { got = append(got, it); return true }))
+	cut := st.Cutter()
+	for rest := data; len(rest) > 0; {
+		n := cut.Cut(rest[:min(len(rest), cut.Params().Max)])
+		want = append(want, snapshot.Item{ID: st.BlobID(store.KindChunk, rest[:n]), Length: int64(n)})
+		rest = rest[n:]
+	}
+	if !slices.Equal(got, want) || len(want) < 10 {
+		t.Errorf("%d chunks, a backup gives %d", len(got), len(want))
 	}
 }
