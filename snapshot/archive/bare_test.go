@@ -3,10 +3,12 @@ package archive
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"snapfs/snapshot"
@@ -137,10 +139,12 @@ func TestForeignVolumes(t *testing.T) {
 	_ = otherDir
 	first := w.snapshots[0]
 	ref := "data@" + first.Name
-	if _, err := Open(t.Context(), []string{sets[0].volumes[0], otherSets[0].volumes[0]}, w.options(ref)); !errors.Is(err, ErrOtherStore) {
+	_, err := Open(t.Context(), []string{sets[0].volumes[0], otherSets[0].volumes[0]}, w.options(ref))
+	if !errors.Is(err, ErrOtherStore) || !strings.Contains(err.Error(), otherSets[0].volumes[0]) || !strings.Contains(err.Error(), fmt.Sprintf("%x", other.store)) {
 		t.Errorf("another store: %v", err)
 	}
-	if _, err := Open(t.Context(), []string{sets[0].volumes[0], sets[2].volumes[0]}, w.options(ref)); !errors.Is(err, ErrOtherSet) {
+	_, err = Open(t.Context(), []string{sets[0].volumes[0], sets[2].volumes[0]}, w.options(ref))
+	if !errors.Is(err, ErrOtherSet) || !strings.Contains(err.Error(), sets[2].volumes[0]) || !strings.Contains(err.Error(), "set "+sets[2].head.Name) || !strings.Contains(err.Error(), ref) {
 		t.Errorf("another set: %v", err)
 	}
 	if _, err := w.openPipe(ref, pipe(t, sets[0], otherSets[1]), nil); err != nil {
