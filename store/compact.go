@@ -109,7 +109,7 @@ func (c *compaction) begin(force bool) bool {
 	defer e.commitMu.Unlock()
 	since := e.fold.seq - e.fold.base.seq
 	due := max(leastFacts, uint64(len(e.fold.snapshots)/snapshotsPerFact))
-	if since < due && !(force && since > 1) && !c.bridge || e.isClosed() {
+	if since < due && !(force && since > 1) && !c.bridge && !e.fold.apart || e.isClosed() {
 		return false
 	}
 	c.journals, c.last, c.seq, c.base = e.journalsAt(), e.fold.last, e.fold.seq, e.fold.base

@@ -145,6 +145,17 @@
 // A fold of all journals begins with the newest checkpoint. Facts with lower numbers that it has in its list are passed
 // over; others, from a history that it did not know, are added, and of a checkpoint of such a history what is not known.
 //
+// Histories that come together may have given one number to different datasets. The line of the newest fact (it and all facts before
+// it; where some are missing and no checkpoint after them stands for them, the newest facts below that nothing follows) keeps its
+// numbers. A dataset that a fact or checkpoint off the line made is that of the line if that was made with the same number
+// and name, or has one of its snapshots; else its number is 2^24 plus the remainder of the first 4 bytes of the BLAKE3-256 of number (4 B,
+// big-endian) and name (uvarint length and bytes), all numbers big-endian, divided by 2^28-2^24, and the next free one if another
+// has that. Its snapshots, and facts that rename it, go with it. So the number does not depend on what else is
+// there, later facts use it as it is, and new datasets, which count below 2^24, never get it. A number that is used behind missing
+// facts off the line, so that nobody can say what it meant, gives a dataset without a name, told apart by the ID of the first fact there.
+// Of two datasets of one name the one with the greater number is shown with "-2" behind it. A fact that makes a dataset is
+// followed by its first snapshot. A checkpoint of the whole is due at once, so that all this is looked at once.
+//
 // The hold time of a fact is the clock as read, if that is no more than a day later than the hold time of the fact
 // before, and never earlier than that. If the clock is further ahead, it was perhaps set: the hold time then goes on by what has
 // passed since the fact before was made, if that is a day at most, else not at all, until a fact of kind 20 confirms the

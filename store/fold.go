@@ -37,6 +37,9 @@ type fold struct {
 	ignored []ignoredFact     // since somebody looked
 	late    []lateFact        // found behind the newest checkpoint; whether it knows them is still to be looked up
 	fresh   bool              // made from all journals, not loaded
+	others  *histories        // while it is made from the facts of several
+	apart   bool              // what they say is in no checkpoint yet
+	named   map[uint32]uint64 // by number of the dataset: number of the newest fact about it
 }
 
 // snapshotRecord is a snapshot in the fold.
@@ -58,7 +61,7 @@ func newFold() *fold {
 		nextSlot: 1, nextDataset: 1,
 		snapshots: map[uint32]*snapshotRecord{}, slots: map[ID]uint32{}, datasets: map[uint32]*datasetFact{},
 		volumes: map[volume.ID]sealedVolume{}, dropped: map[volume.ID]volume.Kind{}, records: map[string][]byte{},
-		refused: map[uint64]*refusedFact{}, dirty: map[string][]byte{},
+		refused: map[uint64]*refusedFact{}, dirty: map[string][]byte{}, named: map[uint32]uint64{},
 	}
 }
 
@@ -96,13 +99,14 @@ func (f *fold) apply(fact *Fact, id ID) error {
 	if body == nil && fact.Critical {
 		return fmt.Errorf("fact %d is of kind %d: %w", fact.Seq, fact.Kind, ErrNewerFormat)
 	}
+	f.others.renumber(id, body)
 	f.moveHold(fact)
 	if fact.Seq >= f.seq {
 		f.chain, f.seq, f.last, f.clock = fact.Chain, fact.Seq, id, fact.Clock
 	}
 	if f.unsigned(fact, body) {
 		f.ignored = append(f.ignored, ignoredFact{fact.Kind, fact.Seq, id})
-	} else if err := f.enter(fact, body); err != nil {
+	} else if err := f.enter(fact, id, body); err != nil {
 		return err
 	}
 	f.dirty[string(chainKey)] = f.encodeChain()
@@ -110,7 +114,7 @@ func (f *fold) apply(fact *Fact, id ID) error {
 }
 
 // enter changes the state as a fact says.
-func (f *fold) enter(fact *Fact, body FactBody) error {
+func (f *fold) enter(fact *Fact, id ID, body FactBody) error {
 	switch b := body.(type) {
 	case *commitFact:
 		f.commit(b, fact.Clock)
@@ -121,8 +125,11 @@ func (f *fold) enter(fact *Fact, body FactBody) error {
 	case *tagFact:
 		f.tag(b)
 	case *datasetFact:
-		f.datasets[b.number] = b
-		f.nextDataset = max(f.nextDataset, b.number+1)
+		if fact.Seq < f.named[b.number] { // found late
+			return nil
+		}
+		f.datasets[b.number], f.named[b.number] = b, fact.Seq
+		f.given(b.number)
 		f.dirty[string(numberKey(keyDataset, b.number))] = encodeBody(b)
 	case *volumesFact:
 		f.volume(b)
@@ -139,12 +146,19 @@ func (f *fold) enter(fact *Fact, body FactBody) error {
 			f.records[string(key)], f.dirty[string(key)] = value, value
 		}
 	case *checkpointFact:
-		if err := f.restart(b); err != nil {
+		if err := f.restart(b, id); err != nil {
 			return err
 		}
 		f.base = checkpointBase{fact.Seq, factList{b.replaced, b.tail}, b.count}
 	}
 	return nil
+}
+
+// given notes that a dataset has a number.
+func (f *fold) given(n uint32) {
+	if n < firstApart {
+		f.nextDataset = max(f.nextDataset, n+1)
+	}
 }
 
 // refusedLimit is how many refused attempts are remembered.
@@ -390,7 +404,7 @@ func (f *fold) load(key, value []byte) error {
 		}
 		n := binary.BigEndian.Uint32(key[1:])
 		f.datasets[n] = b.(*datasetFact)
-		f.nextDataset = max(f.nextDataset, n+1)
+		f.given(n)
 	case len(key) > 1 && key[0] == keyRecord:
 		return f.loadRecord(key, value)
 	case bytes.Equal(key, chainKey):
@@ -462,19 +476,20 @@ func (f *fold) checkpoint() (b []byte) {
 }
 
 // restart replaces the state by a checkpoint's. Numbers that were ever given stay given.
-func (f *fold) restart(c *checkpointFact) error {
+func (f *fold) restart(c *checkpointFact, id ID) error {
 	fresh := newFold()
 	if err := fresh.loadCheckpoint(c); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
+	f.others.renumberAll(id, fresh)
 	for slot := range fresh.snapshots {
 		fresh.nextSlot = max(fresh.nextSlot, slot+1)
 	}
 	for n := range fresh.datasets {
-		fresh.nextDataset = max(fresh.nextDataset, n+1)
+		fresh.given(n)
 	}
 	fresh.chain, fresh.seq, fresh.last, fresh.clock = f.chain, f.seq, f.last, f.clock
-	fresh.admin, fresh.ignored, fresh.late, fresh.fresh = f.admin, f.ignored, f.late, f.fresh
+	fresh.admin, fresh.ignored, fresh.late, fresh.fresh, fresh.others = f.admin, f.ignored, f.late, f.fresh, f.others
 	if f.hold.After(fresh.hold) {
 		fresh.hold = f.hold
 	}
@@ -525,23 +540,39 @@ func (f *fold) state(damaged func([]sealedVolume) string) *State {
 	}
 	st.Archives = f.archives()
 	for _, n := range slices.Sorted(maps.Keys(f.datasets)) {
-		st.Datasets = append(st.Datasets, Dataset{Number: n, Name: f.datasets[n].name})
+		st.Datasets = append(st.Datasets, Dataset{Number: n, Name: f.datasetName(n)})
 	}
 	return st
 }
 
-// datasetName never leaves a snapshot without a dataset, whatever facts were lost.
+// datasetName never leaves a snapshot without a dataset, whatever facts were lost. Of two of one name, which histories made that
+// came together, the one off the line has a number behind it.
 func (f *fold) datasetName(n uint32) string {
-	if d := f.datasets[n]; d != nil {
-		return d.name
+	d := f.datasets[n]
+	if d == nil {
+		return fmt.Sprintf("dataset-%d", n)
 	}
-	return fmt.Sprintf("dataset-%d", n)
+	name := d.name
+	for i := 2; n >= firstApart && f.nameTaken(n, name); i++ {
+		name = fmt.Sprintf("%s-%d", d.name, i)
+	}
+	return name
+}
+
+// nameTaken reports whether a dataset of a lower number has a name.
+func (f *fold) nameTaken(n uint32, name string) bool {
+	for m := range f.datasets {
+		if m < n && f.datasetName(m) == name {
+			return true
+		}
+	}
+	return false
 }
 
 // datasetNumber finds a dataset by its present name.
 func (f *fold) datasetNumber(name string) (uint32, bool) {
-	for n, d := range f.datasets {
-		if d.name == name {
+	for n := range f.datasets {
+		if f.datasetName(n) == name {
 			return n, true
 		}
 	}

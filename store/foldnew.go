@@ -67,6 +67,9 @@ func (n *found) inOrder() []lateFact {
 
 // begin starts an empty fold with the newest checkpoint that counts, if there is one.
 func (f *fold) begin(facts []lateFact) error {
+	if f.others = findHistories(facts, f.admin); f.others != nil {
+		f.nextDataset = max(f.nextDataset, f.others.most+1)
+	}
 	for _, fact := range slices.Backward(facts) {
 		if fact.Kind != FactCheckpoint || f.admin != nil && !fact.signedBy(f.admin) {
 			continue
@@ -105,6 +108,7 @@ func (f *fold) unite(fact lateFact) error {
 	if err := other.loadCheckpoint(body.(*checkpointFact)); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
+	f.others.renumberAll(fact.id, other)
 	f.uniteDatasets(other)
 	for key, value := range other.records {
 		if f.records[key] == nil && key[1] == byte(FactAcknowledged) {
@@ -129,7 +133,7 @@ func (f *fold) uniteDatasets(other *fold) {
 	for n, d := range other.datasets {
 		if f.datasets[n] == nil {
 			f.datasets[n] = d
-			f.nextDataset = max(f.nextDataset, n+1)
+			f.given(n)
 			f.dirty[string(numberKey(keyDataset, n))] = encodeBody(d)
 		}
 	}
@@ -168,7 +172,7 @@ func (f *fold) uniteHold(s *snapshotRecord) {
 // foldLate looks up which of the facts found behind the newest checkpoint it has replaced, and applies the others: they
 // come from a history that it did not know.
 func (e *engine) foldLate(x *index, cat *catalogue, f *fold) (err error) {
-	defer func() { f.fresh = false }()
+	defer func() { f.fresh, f.apart, f.others = false, f.apart || f.others != nil, nil }()
 	if len(f.late) == 0 {
 		return nil
 	}

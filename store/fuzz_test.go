@@ -142,6 +142,6 @@ func FuzzRecords(f *testing.F) {
 		_ = fold.load(key, value)
 		_, _ = parseVolumeState(volume.ID{}, value)
 		_, _ = parseShortPlace(value)
-		_ = fold.restart(&checkpointFact{records: value})
+		_ = fold.restart(&checkpointFact{records: value}, ID{})
 	})
 }
