@@ -351,7 +351,8 @@ func (p *program) printForgotten(choices []forgetChoice, s forgetSummary, o forg
 	if p.global.quiet {
 		return nil
 	}
-	if err := p.forgetTable(choices, o.dryRun || p.global.verbose); err != nil {
+	all := o.dryRun || p.global.verbose || len(o.refs) > 0 // why one that was named stays
+	if err := p.forgetTable(choices, all); err != nil {
 		return err
 	}
 	forgot, kept := "forgot", "kept"
