@@ -24,7 +24,7 @@ func TestSchedule(t *testing.T) {
 	files := map[string][]byte{}
 	for day := range days {
 		files[fmt.Sprintf("file%d", day%9)] = []byte(fmt.Sprintf("day %d", day))
-		s.now = s.now.Truncate(24 * time.Hour).Add(12 * time.Hour) // and take goes on by a day
+		s.setNow(s.now.Truncate(24 * time.Hour).Add(12 * time.Hour)) // and take goes on by a day
 		id := s.take(files)
 		taken[id] = s.now
 		o := s.options(out)

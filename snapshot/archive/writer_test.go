@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -28,6 +29,8 @@ type origin struct {
 	dir string
 	st  *store.Store
 	now time.Time
+
+	clock atomic.Int64 // now for the store, in nanoseconds: its upkeep looks at it whenever it likes
 
 	content map[store.ID]map[string][]byte
 	snaps   []store.ID
@@ -50,10 +53,17 @@ func unlockTest(context.Context, []seal.Info) (seal.Secret, error) {
 	return seal.Secret{KeyFile: testKey}, nil
 }
 
+// setNow sets the clock of the test and the store.
+func (s *origin) setNow(now time.Time) {
+	s.now = now
+	s.clock.Store(now.UnixNano())
+}
+
 func (s *origin) open() {
+	s.setNow(s.now)
 	var err error
 	s.st, err = store.Open(s.t.Context(), s.dir, store.Options{
-		Unlock: unlockTest, Job: "test", References: snapshot.References, Now: func() time.Time { return s.now },
+		Unlock: unlockTest, Job: "test", References: snapshot.References, Now: func() time.Time { return time.Unix(0, s.clock.Load()).UTC() },
 	})
 	must(s.t, err)
 }
@@ -61,7 +71,7 @@ func (s *origin) open() {
 // take makes a snapshot of files, all in one directory.
 func (s *origin) take(files map[string][]byte) store.ID {
 	ctx := s.t.Context()
-	s.now = s.now.Add(24 * time.Hour)
+	s.setNow(s.now.Add(24 * time.Hour))
 	w := s.st.NewWriter()
 	d := snapshot.NewDirWriter(w, s.st.PageKey(), 0)
 	for i, name := range slices.Sorted(maps.Keys(files)) {
@@ -104,7 +114,7 @@ func (s *origin) take(files map[string][]byte) store.ID {
 // options are those of a set in a directory.
 func (s *origin) options(out string, ids ...store.ID) Options {
 	return Options{
-		Snapshots: ids, Now: func() time.Time { s.now = s.now.Add(time.Second); return s.now }, Zone: time.UTC, Program: "test",
+		Snapshots: ids, Now: func() time.Time { s.setNow(s.now.Add(time.Second)); return s.now }, Zone: time.UTC, Program: "test",
 		Target: func(p Permit) (Target, error) { return NewDirectory(out, p) },
 	}
 }
