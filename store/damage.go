@@ -177,6 +177,9 @@ func (e *engine) noteFrame(f DamagedFrame, fresh damage) error {
 		return nil
 	}
 	ids, err := e.blobsAt(v, f.Offset)
+	if !e.inUse(f.Volume) {
+		return nil // somebody was just dropping it
+	}
 	if err != nil {
 		return err
 	}
@@ -228,6 +231,9 @@ func isFrameDamage(err error) bool {
 // blobsAt says which blobs a frame should hold: by the volume's contents table, or else by the index.
 func (e *engine) blobsAt(v *volumeState, offset int64) (ids []ID, err error) {
 	file, err := e.files.Open(volumePath(e.dir, v.id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return e.indexedAt(v, offset)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +243,7 @@ func (e *engine) blobsAt(v *volumeState, offset int64) (ids []ID, err error) {
 		return nil, err
 	}
 	e.mu.Lock()
-	size, number := v.size, v.number
+	size := v.size
 	e.mu.Unlock()
 	trailer, err := volume.ReadTrailer(file, size)
 	if err == nil && trailer.Volume == v.id {
@@ -253,7 +259,14 @@ func (e *engine) blobsAt(v *volumeState, offset int64) (ids []ID, err error) {
 			return ids, nil
 		}
 	}
+	more, err := e.indexedAt(v, offset)
+	return append(ids, more...), err
+}
+
+// indexedAt are the blobs that the index has in a frame.
+func (e *engine) indexedAt(v *volumeState, offset int64) (ids []ID, err error) {
 	e.mu.Lock()
+	number := v.number
 	for id, p := range e.pending {
 		if p.place.volume == number && p.place.offset == offset {
 			ids = append(ids, id)
