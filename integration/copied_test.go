@@ -78,13 +78,7 @@ func copyMoments(run time.Duration) []moments.Moment {
 // copyDuring copies the store from that moment of a command on, and lets the command end. It reports whether it still ran then.
 func (w *world) copyDuring(m moments.Moment, args ...string) bool {
 	w.t.Helper()
-	watch, err := moments.NewWatch(w.store, m)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer watch.Close()
-	j := w.start(args...)
-	watch.Await(m, j.ended)
+	j := w.startUntil(m, args...)
 	running := !j.ended()
 	out, err := exec.Command("cp", "-a", w.store, w.path("copy")).CombinedOutput()
 	for line := range strings.Lines(string(out)) {

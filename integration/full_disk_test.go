@@ -117,15 +117,22 @@ func usage(t testing.TB, dir string) int64 {
 	return sum
 }
 
+// worldOnTmpfs has its store on a small file system of its own, disk.
+func worldOnTmpfs(t *testing.T, size string) (w *world, disk string) {
+	t.Helper()
+	w = worldAt(t, t.TempDir())
+	disk = w.path("disk")
+	w.store = filepath.Join(disk, "store")
+	w.env = append(w.env, "SNAPFS_STORE="+w.store)
+	attachTmpfs(t, disk, size)
+	w.init()
+	return w, disk
+}
+
 // TestDiskFilledByOthers leaves not a byte: reading goes on, and so does writing once there is room again.
 func TestDiskFilledByOthers(t *testing.T) {
 	needRoot(t)
-	w := worldAt(t, t.TempDir())
-	disk := w.path("disk")
-	w.store = filepath.Join(disk, "store")
-	w.env = append(w.env, "SNAPFS_STORE="+w.store)
-	attachTmpfs(t, disk, "200M")
-	w.init()
+	w, disk := worldOnTmpfs(t, "200M")
 	src := newChurn(t, w.mkdir("source"))
 	src.files("files", 300)
 	src.write("large", 5<<20)
@@ -180,12 +187,8 @@ func TestDiskFilledByOthers(t *testing.T) {
 // there is no space, changes nothing and works once there is room.
 func TestDecisionsOnFullDisk(t *testing.T) {
 	needRoot(t)
-	w := worldAt(t, t.TempDir())
-	disk, filler := w.path("disk"), w.path("disk", "filler")
-	w.store = filepath.Join(disk, "store")
-	w.env = append(w.env, "SNAPFS_STORE="+w.store)
-	attachTmpfs(t, disk, "200M")
-	w.init()
+	w, disk := worldOnTmpfs(t, "200M")
+	filler := filepath.Join(disk, "filler")
 	src := newChurn(t, w.mkdir("source"))
 	src.files("files", 100)
 	src.write("large", 5<<20)

@@ -50,8 +50,8 @@ func ended(t testing.TB, p *moments.Plan) {
 	}
 }
 
-// killAt starts a command and kills it at the moment. It reports whether it was still running then.
-func (w *world) killAt(m moments.Moment, args ...string) bool {
+// startUntil starts a command and returns at the moment, or when the command has ended.
+func (w *world) startUntil(m moments.Moment, args ...string) *job {
 	w.t.Helper()
 	watch, err := moments.NewWatch(w.store, m)
 	if err != nil {
@@ -60,6 +60,13 @@ func (w *world) killAt(m moments.Moment, args ...string) bool {
 	defer watch.Close()
 	j := w.start(args...)
 	watch.Await(m, j.ended)
+	return j
+}
+
+// killAt starts a command and kills it at the moment. It reports whether it was still running then.
+func (w *world) killAt(m moments.Moment, args ...string) bool {
+	w.t.Helper()
+	j := w.startUntil(m, args...)
 	j.Process.Kill()
 	return j.wait().code == -1
 }

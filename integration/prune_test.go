@@ -145,12 +145,7 @@ func TestPruneFullDisk(t *testing.T) {
 	needRoot(t)
 	for _, how := range []string{"filled by others", "filled by backups"} {
 		t.Run(how, func(t *testing.T) {
-			w := worldAt(t, t.TempDir())
-			disk := w.path("disk")
-			w.store = filepath.Join(disk, "store")
-			w.env = append(w.env, "SNAPFS_STORE="+w.store)
-			attachTmpfs(t, disk, "120M")
-			w.init()
+			w, disk := worldOnTmpfs(t, "120M")
 			src := newChurn(t, w.mkdir("source"))
 			src.files("files", 100)
 			src.write("large", 20<<20)
