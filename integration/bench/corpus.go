@@ -13,6 +13,9 @@ import (
 	"time"
 )
 
+// leastBig is the size, in bytes, from which a file is large enough for the read tests.
+const leastBig = 64 << 20
+
 // corpus is a tree to back up.
 type corpus struct {
 	name    string
@@ -133,7 +136,7 @@ func (c *corpus) survey() error {
 		if files++; files%100 == 0 && info.Size() < 1<<20 {
 			c.changed = append(c.changed, path)
 		}
-		if info.Size() > bigSize && info.Size() >= 64<<20 {
+		if info.Size() > bigSize && info.Size() >= leastBig {
 			c.big, bigSize = path, info.Size()
 		}
 		if rel, _ := filepath.Rel(c.dir, path); strings.Contains(rel, "/") {

@@ -40,12 +40,15 @@ func run(ctx context.Context) error {
 	flag.IntVar(&s.small, "small", 100_000, "number of small files to make")
 	flag.Int64Var(&s.big, "big", 4<<30, "size of the large file to make, bytes")
 	flag.IntVar(&s.runs, "runs", 1, "runs of everything; medians are printed")
-	flag.StringVar(&tools, "tools", "snapfs,restic,borg", "what to compare")
+	flag.StringVar(&tools, "tools", "snapfs,restic,borg,"+copyName, "what to compare; \""+copyName+"\" is no peer but what the file system itself does")
 	flag.BoolVar(&s.keep, "keep", false, "leave the work directory")
 	flag.IntVar(&s.aged, "aged", 0, "rounds of changes, backups and prunes after which a store is compared with a fresh one; nothing else is done then")
 	snapfs := flag.String("snapfs", "bin/snapfs", "the binary to measure")
 	flag.Parse()
 	s.tools = strings.Split(tools, ",")
+	if s.big > 0 && s.big < leastBig {
+		return fmt.Errorf("-big %d: at least %d, or 0 for none", s.big, leastBig)
+	}
 	if s.work == "" {
 		dir, err := os.MkdirTemp("", "snapfs-bench-")
 		if err != nil {

@@ -57,8 +57,12 @@ func (r *results) print(w io.Writer) {
 		best := 0.0
 		for _, t := range r.tools {
 			v := median(r.values[line][t])
+			if len(r.values[line][t]) == 0 {
+				fmt.Fprint(tw, "-\t")
+				continue
+			}
 			fmt.Fprintf(tw, "%s\t", r.format[line](v))
-			if t != "snapfs" && v > 0 && (best == 0 || v < best) {
+			if t != "snapfs" && t != copyName && v > 0 && (best == 0 || v < best) {
 				best = v
 			}
 		}

@@ -15,7 +15,7 @@ type tool interface {
 	name() string
 	// init makes a repository at dir.
 	init(ctx context.Context, dir string) error
-	// backup, restore and mount return the command to measure.
+	// backup, restore and mount return the command to measure; none: it has nothing like that.
 	backup(dir, source string) []string
 	restore(dir, source, to string) []string
 	mount(dir, at string) []string
@@ -39,6 +39,8 @@ func newTool(name, bin string) (tool, error) {
 	case "borg":
 		_, err := exec.LookPath(name)
 		return borgTool{}, err
+	case copyName:
+		return copyTool{}, nil
 	}
 	return nil, fmt.Errorf("tool %q is not known", name)
 }
@@ -126,4 +128,28 @@ func (borgTool) view(at, source string) (string, error) {
 		return "", fmt.Errorf("nothing mounted: %w", err)
 	}
 	return filepath.Join(at, entries[len(entries)-1].Name(), source), nil
+}
+
+// copyName is the name of copyTool. It is no peer: no ratio is taken of it.
+const copyName = "cp -a"
+
+// copyTool copies the tree and reads the copy: what the machine's own file system does with the same data.
+type copyTool struct{}
+
+func (copyTool) name() string                             { return copyName }
+func (copyTool) parity(context.Context, string) int64     { return 0 }
+func (copyTool) init(_ context.Context, dir string) error { return os.Mkdir(dir, 0o755) }
+func (copyTool) env(string) []string                      { return nil }
+func (copyTool) backup(dir, source string) []string {
+	if _, err := os.Lstat(filepath.Join(dir, "tree")); err == nil {
+		return nil // a second copy has no parent
+	}
+	return []string{"cp", "-a", source, filepath.Join(dir, "tree")}
+}
+func (copyTool) restore(dir, _, to string) []string {
+	return []string{"cp", "-a", filepath.Join(dir, "tree"), to}
+}
+func (copyTool) mount(string, string) []string { return nil }
+func (copyTool) view(at, _ string) (string, error) {
+	return filepath.Join(filepath.Dir(at), "repo-"+copyName, "tree"), nil
 }
