@@ -26,7 +26,8 @@
 // there, and its chunks are spread over all workers. Files up to the cutter's minimum are one blob, read by one call.
 // A batch's files are opened and fetched by the kernel before it is queued, so that the batches before it hide the disk's
 // latency (a third of the time of a cold first backup). What was not in the page cache before (cachestat tells) does not stay there:
-// large files are read past it where the file system can do that, others are dropped behind the reader.
+// large files are read past it where the file system can do that (stretch by stretch, if some of their pages are there), others are dropped
+// behind the reader. Of a large file the next block is read while one is cut.
 // Holes are found by SEEK_DATA and SEEK_HOLE if a file has fewer blocks than its size asks for, and never read.
 //
 // A file that changes while it is read (other times, size or inode afterwards) is read again up to three times, as long

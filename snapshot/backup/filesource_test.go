@@ -2,6 +2,7 @@ package backup
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -67,9 +68,11 @@ func TestFileSource(t *testing.T) {
 		{"small", 8192, 8192 + 10, true, aligned},
 	} {
 		t.Run(s.name, func(t *testing.T) {
-			got := readAll(t, &fileSource{fd: fd, at: s.at, end: s.end, drop: s.drop}, s.buf)
-			if want := content[s.at:min(s.end, size)]; !bytes.Equal(got, want) {
-				t.Errorf("%d bytes read, want %d", len(got), len(want))
+			for _, parts := range []bool{false, true} {
+				got := readAll(t, &fileSource{fd: fd, at: s.at, end: s.end, drop: s.drop, parts: parts}, s.buf)
+				if want := content[s.at:min(s.end, size)]; !bytes.Equal(got, want) {
+					t.Errorf("in parts %v: %d bytes read, want %d", parts, len(got), len(want))
+				}
 			}
 			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || flags&unix.O_DIRECT != 0 {
 				t.Errorf("descriptor is left with flags %x, %v", flags, err)
@@ -93,6 +96,36 @@ func TestFileSourceCold(t *testing.T) {
 		t.Error("read something else")
 	}
 	if n := cachedPages(fd); n != 0 {
+		t.Errorf("%d pages are in the cache", n)
+	}
+}
+
+// TestFileSourceInParts: of a file with some pages in the cache, changed ones among them, the others are not brought there.
+func TestFileSourceInParts(t *testing.T) {
+	const size = 32 << 20
+	content := make([]byte, size)
+	rand.NewChaCha8([32]byte{2}).Read(content)
+	fd := coldFile(t, content)
+	if cachedPages(fd) != 0 {
+		t.Skip("this kernel does not tell what is in the page cache, or this file system has no disk")
+	}
+	file, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), os.O_RDWR, 0)
+	must(t, err)
+	defer file.Close()
+	must(t, unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_RANDOM))
+	for n, at := range []int64{0, 3<<20 + 4096, 9<<20 - 8192, 20 << 20, size - 5000} {
+		if n%2 == 0 {
+			_, err = file.ReadAt(make([]byte, 5000), at)
+		} else {
+			_, err = file.WriteAt(content[100:5100], at)
+			copy(content[at:], content[100:5100])
+		}
+		must(t, err)
+	}
+	if got := readAll(t, &fileSource{fd: fd, end: size, parts: true}, alignedMemory(4<<20)); !bytes.Equal(got, content) {
+		t.Error("read something else")
+	}
+	if n := cachedPages(fd); n == 0 || n > 8*stretchSize/4096 {
 		t.Errorf("%d pages are in the cache", n)
 	}
 }

@@ -6,8 +6,6 @@ import (
 	"io"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
-
 	"snapfs/snapshot"
 	"snapfs/store"
 )
@@ -97,8 +95,8 @@ func (d *reader) file(j *fileJob) error {
 
 // content reads an open file through the blocks. Pages that were not cached before are not left in the cache.
 func (d *reader) content(fd int, j *fileJob, size int64) (s stored, err error) {
-	_ = unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL)
-	drop := cachedPages(fd) == 0
+	pages := cachedPages(fd)
+	drop, parts := pages == 0, pages > 0 && pages < size/directAlign
 	d.job = j
 	err = eachSegment(fd, size, j.holes, func(g segment) error {
 		if g.hole {
@@ -108,10 +106,10 @@ func (d *reader) content(fd int, j *fileJob, size int64) (s stored, err error) {
 			s.length += g.to - g.from
 			return d.list.Add(d.ctx, snapshot.Item{Length: g.to - g.from})
 		}
-		src := &fileSource{fd: fd, at: g.from, end: g.to, drop: drop}
+		src := &fileSource{fd: fd, at: g.from, end: g.to, drop: drop, parts: parts}
 		src.open()
 		defer src.close()
-		n, err := d.stream(src)
+		n, err := d.stream(src, true)
 		s.length += n
 		s.read += n
 		if err == nil && n < g.to-g.from {
@@ -149,30 +147,65 @@ func (s readerSource) fill(p []byte) (n int, err error) {
 	return n, err
 }
 
-// stream cuts a source to its end and sends the chunks on their way. It returns how many bytes there were.
-func (d *reader) stream(src byteSource) (total int64, err error) {
+// filled is a block with what was read into it; none if there is an error instead.
+type filled struct {
+	block *block
+	n     int
+	err   error
+}
+
+// fetch reads the next piece of a source into a free block, behind room for what is left of the block before.
+func (d *reader) fetch(ctx context.Context, src byteSource, head int) filled {
+	b, err := d.block(ctx)
+	if err != nil {
+		return filled{err: err}
+	}
+	n, err := src.fill(b.buf[head:])
+	return filled{b, n, err}
+}
+
+// stream cuts a source to its end and sends the chunks on their way. It returns how many bytes there were. With ahead, the next
+// block is read while one is cut: of a single large file the disk would rest half of the time. Not for a source that may keep a
+// read waiting for ever.
+func (d *reader) stream(src byteSource, ahead bool) (total int64, err error) {
 	longest := d.cut.Params().Max
+	head := alignUp(longest)
+	ctx, cancel := context.WithCancel(d.ctx)
+	next := make(chan filled, 1)
+	fetch := func() { next <- d.fetch(ctx, src, head) }
 	var rest []byte // of the block before, not yet cut
 	var last *block
+	fetching := false
 	defer func() {
+		cancel()
+		if fetching {
+			if f := <-next; f.block != nil {
+				f.block.release()
+			}
+		}
 		if last != nil {
 			last.release()
 		}
 	}()
 	for {
-		b, err := d.block()
-		if err != nil {
-			return total, err
+		if !fetching {
+			fetch()
+		}
+		f := <-next
+		if f.block == nil {
+			return total, f.err
+		}
+		b, n, err := f.block, f.n, f.err
+		ended := n < len(b.buf)-head
+		if fetching = ahead && err == nil && !ended; fetching {
+			go fetch() // waited for above, or when this returns
 		}
 		d.r.gate.enter()
-		head := alignUp(longest)
 		pos := head - copy(b.buf[head-len(rest):], rest)
 		if last != nil {
 			last.release()
 		}
 		last = b
-		n, err := src.fill(b.buf[head:])
-		ended := n < len(b.buf)-head
 		total += int64(n)
 		fill := head + n
 		for err == nil && (fill-pos >= longest || ended && pos < fill) {
@@ -195,7 +228,7 @@ func (d *reader) stream(src byteSource) (total int64, err error) {
 const maxWaiting = 256
 
 // block takes a free block, held once by the caller.
-func (d *reader) block() (*block, error) {
+func (d *reader) block(ctx context.Context) (*block, error) {
 	select {
 	case b := <-d.r.blocks:
 		if len(b.buf) == 0 {
@@ -203,8 +236,8 @@ func (d *reader) block() (*block, error) {
 		}
 		b.uses.Store(1)
 		return b, nil
-	case <-d.ctx.Done():
-		return nil, d.ctx.Err()
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 

@@ -97,7 +97,7 @@ func (r *run) stream(ctx context.Context, in io.Reader) (got stored, err error) 
 
 // all lists the chunks of a whole source.
 func (d *reader) all(src byteSource) (s stored, err error) {
-	if s.length, err = d.stream(src); err == nil {
+	if s.length, err = d.stream(src, false); err == nil {
 		err = d.settle(0)
 	}
 	if err != nil {

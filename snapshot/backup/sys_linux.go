@@ -151,22 +151,25 @@ const sysCachestat = 451
 // are.
 func startWriteback(fd int) bool {
 	_ = unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE) // where it is not possible, there are no dirty pages either
-	st, ok := cacheStatOf(fd)
+	st, ok := cacheStatOf(fd, 0, 0)
 	return !ok || st.dirty == 0
 }
 
 // cachedPages is how many pages of an open file are in the page cache; -1 if the kernel cannot tell.
-func cachedPages(fd int) int64 {
-	st, ok := cacheStatOf(fd)
+func cachedPages(fd int) int64 { return cachedIn(fd, 0, 0) }
+
+// cachedIn is cachedPages of a part of the file, n bytes from offset; n = 0: to its end.
+func cachedIn(fd int, offset int64, n int) int64 {
+	st, ok := cacheStatOf(fd, offset, n)
 	if !ok {
 		return -1
 	}
 	return int64(st.cached)
 }
 
-// cacheStatOf asks for all pages of an open file.
-func cacheStatOf(fd int) (st cacheStat, ok bool) {
-	var r cacheRange
+// cacheStatOf asks for the pages of an open file, n bytes from offset; n = 0: to its end.
+func cacheStatOf(fd int, offset int64, n int) (st cacheStat, ok bool) {
+	r := cacheRange{uint64(offset), uint64(n)}
 	_, _, errno := unix.Syscall6(sysCachestat, uintptr(fd), uintptr(unsafe.Pointer(&r)), uintptr(unsafe.Pointer(&st)), 0, 0, 0)
 	return st, errno == 0
 }
