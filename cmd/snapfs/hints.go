@@ -108,6 +108,10 @@ func hints(err error) []string {
 	if errors.As(err, &mount) && mount.Op == "umount" && errors.Is(err, fs.ErrMissing) {
 		err = fs.ErrNotMounted // nobody wants a directory made to unmount it
 	}
+	var locked *archive.LockedError
+	if errors.As(err, &locked) {
+		return []string{"'snapfs archive info VOLUME' shows what opens its set"}
+	}
 	for _, h := range plainHints {
 		if errors.Is(err, h.target) {
 			return []string{h.hint}

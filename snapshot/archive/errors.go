@@ -43,6 +43,12 @@ var (
 	ErrParityLost = errors.New("what the parity volumes are made of is not there")
 )
 
+// LockedError: what was given does not unlock a set, whose slots need not be those of the store. Err is seal.ErrWrongSecret or seal.ErrNoSlot.
+type LockedError struct{ Err error }
+
+func (e *LockedError) Error() string { return e.Err.Error() }
+func (e *LockedError) Unwrap() error { return e.Err }
+
 // GoneError: a set was interrupted, and a snapshot that it was to hold has been pruned since.
 type GoneError struct {
 	Set      string

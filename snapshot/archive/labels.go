@@ -158,7 +158,7 @@ func ReadHead(ctx context.Context, path string, stdin io.Reader, unlock seal.Unl
 	if l.Set == nil {
 		return nil, fmt.Errorf("%s: %w", path, ErrNoSet)
 	}
-	keys, err := seal.OpenSet(ctx, KeysOf(l.Set), unlock)
+	keys, err := unlockSet(ctx, KeysOf(l.Set), unlock)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

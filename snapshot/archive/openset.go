@@ -61,9 +61,18 @@ func (k *keyring) open(ctx context.Context, l *volume.Label) (*seal.Bundle, erro
 	return k.with(ctx, keys, l.Set.SetKeys, k.ask)
 }
 
+// unlockSet opens the bundle that the label of a volume holds. An error that is about the secret is a *LockedError.
+func unlockSet(ctx context.Context, keys seal.SetKeys, unlock seal.Unlocker) (*seal.Bundle, error) {
+	b, err := seal.OpenSet(ctx, keys, unlock)
+	if errors.Is(err, seal.ErrWrongSecret) || errors.Is(err, seal.ErrNoSlot) {
+		err = &LockedError{err}
+	}
+	return b, err
+}
+
 // with opens a bundle, and with that, if it is a store's, the set's.
 func (k *keyring) with(ctx context.Context, keys seal.SetKeys, sealed []byte, unlock seal.Unlocker) (*seal.Bundle, error) {
-	b, err := seal.OpenSet(ctx, keys, unlock)
+	b, err := unlockSet(ctx, keys, unlock)
 	if err != nil || len(sealed) == 0 {
 		return b, err
 	}
