@@ -311,3 +311,19 @@ func TestInterruptedLocks(t *testing.T) {
 		t.Error("the directory is not locked any more")
 	}
 }
+
+// TestKilledOnTheWay: what a killed run left in a directory that Include does not choose itself is removed as well.
+func TestKilledOnTheWay(t *testing.T) {
+	src, dst := t.TempDir(), t.TempDir()
+	write(t, src+"/a/b/file", []byte("x"), 0o644)
+	write(t, src+"/other", []byte("x"), 0o644)
+	blobs := newBlobs()
+	tree := open(t, blobs, take(t, blobs, src, nil))
+	gone := owner("999999999-1")
+	write(t, dst+"/a/"+gone.temp(), []byte("half"), 0o600)
+	write(t, dst+"/a/b/"+gone.temp(), []byte("half"), 0o600)
+	mustRun(t, blobs, tree, Options{To: dst, Include: []string{"/a/b/file"}})
+	if got := paths(t, dst); got != "a a/b a/b/file" {
+		t.Error(got)
+	}
+}

@@ -305,8 +305,11 @@ func (r *run) ensure(f *folder) bool {
 			g.state = blocked
 			continue
 		}
-		if r.look(g); g.state == absent {
+		switch r.look(g); {
+		case g.state == absent:
 			r.makeDir(g)
+		case g.state == present && !g.chosen && !r.Delete: // else it is swept when it is visited
+			r.sweep(&level{folder: g})
 		}
 	}
 	return f.state != blocked
