@@ -121,3 +121,28 @@ func TestNeverLinksToStranger(t *testing.T) {
 		}
 	}
 }
+
+// TestFailedNameKeepsLinks: that one name of a linked file could not be made does not part the others.
+func TestFailedNameKeepsLinks(t *testing.T) {
+	needRoot(t)
+	src, dst := t.TempDir(), t.TempDir()
+	write(t, src+"/a", []byte("x"), 0o644)
+	for _, n := range []string{"/b", "/c", "/d"} {
+		ok(t, os.Link(src+"/a", src+n))
+	}
+	blobs := newBlobs()
+	tree := open(t, blobs, take(t, blobs, src, nil))
+	write(t, dst+"/b", []byte("busy"), 0o644)
+	if err := unix.Mount(dst+"/b", dst+"/b", "", unix.MS_BIND, ""); err != nil {
+		t.Skip("cannot mount: ", err)
+	}
+	defer unix.Unmount(dst+"/b", unix.MNT_DETACH)
+	res, err := Run(context.Background(), blobs, tree, Options{To: dst, Workers: 1})
+	ok(t, err)
+	if res.Errors != 1 {
+		t.Errorf("%+v", res)
+	}
+	if a := inodeOf(t, dst+"/a"); inodeOf(t, dst+"/c") != a || inodeOf(t, dst+"/d") != a {
+		t.Error("c and d are no links to a")
+	}
+}

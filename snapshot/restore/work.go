@@ -29,7 +29,7 @@ func (r *run) finished(j *job, action Action, err error) {
 // account is finished but for the bytes.
 func (r *run) account(j *job, action Action, err error) {
 	if err != nil {
-		if j.linked() {
+		if j.linked() && r.firsts.of(j.rank()) == j.name { // that a further name failed does no harm to the first
 			r.firsts.replace(j.rank(), lostFirst)
 		}
 		r.fail("restore", r.path(j.folder, j.entry.Name), err)
