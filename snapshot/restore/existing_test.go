@@ -111,3 +111,52 @@ func TestUnwritten(t *testing.T) {
 		}
 	}
 }
+
+// TestLockedElsewhere: a locked file that is replaced under one of its names stays locked under the others.
+func TestLockedElsewhere(t *testing.T) {
+	needRoot(t)
+	base := t.TempDir()
+	src, dst, other := base+"/src", base+"/dst", base+"/other"
+	write(t, src+"/a", []byte("new"), 0o644)
+	blobs := newBlobs()
+	tree := open(t, blobs, take(t, blobs, src, nil))
+	write(t, other, []byte("old"), 0o644)
+	ok(t, os.MkdirAll(dst+"/extra", 0o755))
+	for _, n := range []string{"/a", "/b", "/extra/c"} {
+		ok(t, os.Link(other, dst+n))
+	}
+	unlockLater(t, base)
+	setFlags(other, flagImmutable)
+	if flagsOf(other)&flagImmutable == 0 {
+		t.Skip("no inode flags here")
+	}
+	mustRun(t, blobs, tree, Options{To: dst, Delete: true})
+	if got := paths(t, dst); got != "a" {
+		t.Error(got)
+	}
+	if flagsOf(other)&flagImmutable == 0 {
+		t.Error("the file is not locked any more under its other name")
+	}
+}
+
+// TestLockedInTheWay: a locked directory that stays in the way of a file stays locked.
+func TestLockedInTheWay(t *testing.T) {
+	needRoot(t)
+	src, dst := t.TempDir(), t.TempDir()
+	write(t, src+"/a", []byte("new"), 0o644)
+	blobs := newBlobs()
+	tree := open(t, blobs, take(t, blobs, src, nil))
+	write(t, dst+"/a/inside", []byte("old"), 0o644)
+	unlockLater(t, dst)
+	setFlags(dst+"/a", flagImmutable)
+	if flagsOf(dst+"/a")&flagImmutable == 0 {
+		t.Skip("no inode flags here")
+	}
+	res, err := Run(context.Background(), blobs, tree, Options{To: dst})
+	if err != nil || res.Errors != 1 {
+		t.Errorf("%v %+v", err, res)
+	}
+	if flagsOf(dst+"/a")&flagImmutable == 0 {
+		t.Error("the directory is not locked any more")
+	}
+}

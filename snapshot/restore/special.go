@@ -121,8 +121,11 @@ func (r *run) linkIn(from int, first string, dir int, j *job) (Action, error) {
 	name := j.entry.Name
 	link := func(to string) error {
 		err := unix.Linkat(from, first, dir, to, 0)
-		if err == unix.EPERM && unlockFile(from, first) { // locked by a former run
-			err = unix.Linkat(from, first, dir, to, 0)
+		if err == unix.EPERM {
+			if f := unlockFile(from, first); f != nil { // locked by a former run; see lateFlags
+				f.close()
+				err = unix.Linkat(from, first, dir, to, 0)
+			}
 		}
 		return err
 	}

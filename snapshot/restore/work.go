@@ -111,8 +111,11 @@ func (r *run) outcome(err error) (Action, error) {
 // moveIn renames a finished file to its name. What stands there is replaced, not written to.
 func (r *run) moveIn(dir int, temp, name string) error {
 	err := r.rename(dir, temp, name)
-	if err == unix.EPERM && r.Overwrite == OverwriteAlways && unlockFile(dir, name) {
-		err = r.rename(dir, temp, name)
+	if err == unix.EPERM && r.Overwrite == OverwriteAlways {
+		if f := unlockFile(dir, name); f != nil {
+			defer f.lockAgain()
+			err = r.rename(dir, temp, name)
+		}
 	}
 	return err
 }
@@ -129,26 +132,46 @@ func (r *run) rename(dir int, temp, name string) error {
 // unlink removes a name, taking away an immutable or append-only flag if the policy allows.
 func (r *run) unlink(dir int, name string, flags int) error {
 	err := again(func() error { return unix.Unlinkat(dir, name, flags) })
-	if err == unix.EPERM && r.Overwrite == OverwriteAlways && unlockFile(dir, name) {
-		err = again(func() error { return unix.Unlinkat(dir, name, flags) })
+	if err == unix.EPERM && r.Overwrite == OverwriteAlways {
+		if f := unlockFile(dir, name); f != nil {
+			defer f.lockAgain()
+			err = again(func() error { return unix.Unlinkat(dir, name, flags) })
+		}
 	}
 	return err
 }
 
-// unlockFile clears the locking flags of a file or directory; false if there were none or that is not allowed.
-func unlockFile(dir int, name string) bool {
+// unlockedFile is a file or directory whose locking flags were cleared.
+type unlockedFile struct {
+	handle
+	flags uint32
+}
+
+// unlockFile clears the locking flags of a file or directory; nil if there were none or that is not allowed.
+func unlockFile(dir int, name string) *unlockedFile {
 	st, err := statat(dir, name)
 	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG && st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return false
+		return nil
 	}
 	fd, err := openat(dir, name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return false
+		return nil
 	}
-	h := handle{fd: fd}
-	defer h.close()
-	flags := h.flags()
-	return flags&flagsLocking != 0 && h.setFlags(flags&^flagsLocking) == nil
+	f := &unlockedFile{handle: handle{fd: fd}}
+	f.flags = f.handle.flags()
+	if f.flags&flagsLocking == 0 || f.setFlags(f.flags&^flagsLocking) != nil {
+		f.close()
+		return nil
+	}
+	return f
+}
+
+// lockAgain ends what had to be allowed: the file may still be there, under other names, even outside the destination.
+func (f *unlockedFile) lockAgain() {
+	defer f.close()
+	if st, err := fstat(f.fd); err == nil && st.Nlink > 0 {
+		_ = f.setFlags(f.flags)
+	}
 }
 
 // openUp makes sure that names can be made and removed in a folder that existed before: an immutable directory is opened
