@@ -109,8 +109,8 @@ func (d *destination) done() {
 // openDestination opens the top folder, making it and its parents if they are missing.
 func (r *run) openDestination() error {
 	d := r.dest
-	upper := d.upper("")
-	d.top = newFolder(nil, "", d.dir, d.only == nil && r.InPlace && !upper)
+	chosen := d.only == nil && r.InPlace && !d.upper("") && r.chooser.include == nil
+	d.top = newFolder(nil, "", d.dir, chosen)
 	fd, made, err := r.openTop()
 	if err != nil {
 		return &snapshot.PathError{Op: "open", Path: d.root, Err: err}
@@ -123,14 +123,24 @@ func (r *run) openDestination() error {
 		unix.Close(fd)
 		return &snapshot.PathError{Op: "stat", Path: d.root, Err: err}
 	}
-	if made && d.only == nil {
+	switch {
+	case made && r.knowsTop():
 		d.top.attrs = true
 		r.mark(fd)
-	}
-	if made && d.only != nil {
+	case made:
 		return again(func() error { return unix.Fchmod(fd, 0o777&^r.umask) })
+	case chosen:
+		st, err := fstat(fd)
+		d.top.attrs = err == nil && !r.stays(&st, d.dir.Entry)
 	}
 	return nil
+}
+
+// knowsTop reports whether the destination directory, if a restore makes it, is what the snapshot has: not the one that a single file was to be put into,
+// unless it stood there.
+func (r *run) knowsTop() bool {
+	d := r.dest
+	return d.only == nil || r.InPlace && (d.manifest.Single || len(d.manifest.Paths) > 1)
 }
 
 // openTop returns -1 if the directory is missing and the run is dry.

@@ -415,3 +415,40 @@ func TestUpperTimes(t *testing.T) {
 		}
 	}
 }
+
+// TestInPlaceTop: the original directory itself is what it was if the policy or the patterns say so.
+func TestInPlaceTop(t *testing.T) {
+	src := t.TempDir()
+	write(t, src+"/dir/file", []byte("x"), 0o644)
+	ok(t, os.Chmod(src, 0o755))
+	blobs := newBlobs()
+	tree := open(t, blobs, take(t, blobs, src, nil))
+	ok(t, os.Chmod(src, 0o700))
+	for _, o := range []Options{{Overwrite: OverwriteNever}, {Overwrite: OverwriteNewer}, {Include: []string{"/dir/file"}}} {
+		ok(t, os.Chmod(src, 0o700))
+		now := mtimeOf(t, src).Add(1e9)
+		ok(t, os.Chtimes(src, now, now))
+		o.InPlace, o.Host = true, "here"
+		mustRun(t, blobs, tree, o)
+		if st, _ := os.Stat(src); st.Mode().Perm() != 0o700 || !st.ModTime().Equal(now) {
+			t.Errorf("%+v: %v %v", o, st.Mode(), st.ModTime())
+		}
+	}
+}
+
+// TestInPlaceFile: the directory of a file that is restored in place, made because it was missing, is as it was.
+func TestInPlaceFile(t *testing.T) {
+	src := t.TempDir()
+	write(t, src+"/a/secret/file", []byte("f"), 0o644)
+	ok(t, os.Chmod(src+"/a/secret", 0o700))
+	blobs := newBlobs()
+	tree := open(t, blobs, take(t, blobs, src, nil))
+	want := describe(t, src+"/a")
+	ok(t, os.RemoveAll(src+"/a"))
+	mustRun(t, blobs, tree, Options{InPlace: true, Host: "here", Path: "a/secret/file"})
+	for i, got := range describe(t, src+"/a") {
+		if got != want[i] {
+			t.Errorf("%s\nwas %s", got, want[i])
+		}
+	}
+}

@@ -93,7 +93,7 @@ func (r *run) tidy(f *folder, dir int, name string) {
 		return
 	}
 	if strings.HasSuffix(name, "-"+madeMark) {
-		if f.parent == nil && r.dest.only == nil {
+		if f.parent == nil && r.knowsTop() {
 			f.attrs = true
 			r.dest.marks = append(r.dest.marks, name)
 		}
