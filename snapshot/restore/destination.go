@@ -23,8 +23,7 @@ type destination struct {
 	only     *snapshot.Found // restore just this entry of dir
 
 	top   *folder
-	marks []string // files in root that say "made by a restore that is not finished"
-	syncs []int    // one descriptor on each file system reached
+	syncs []int // one descriptor on each file system reached
 }
 
 // planDestination finds out both sides; nothing is made.
@@ -126,7 +125,7 @@ func (r *run) openDestination() error {
 	switch {
 	case made && r.knowsTop():
 		d.top.attrs = true
-		r.mark(fd)
+		r.mark(d.top, fd)
 	case made:
 		return again(func() error { return unix.Fchmod(fd, 0o777&^r.umask) })
 	case chosen:
@@ -204,6 +203,9 @@ func (r *run) adopt(f *folder, fd int, made bool) error {
 			r.dest.syncs = append(r.dest.syncs, dup)
 			r.mu.Unlock()
 		}
+	}
+	if made && f.parent != nil && r.Overwrite != OverwriteAlways { // else the next run sets its attributes anyway
+		r.mark(f, fd)
 	}
 	r.folders.add(f, fd)
 	return nil

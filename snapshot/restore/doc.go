@@ -68,7 +68,7 @@
 // power failure may leave files with their new name and no content. After kill -9 or a power failure the restore is
 // run again: content is compared, equal files are kept, temporary files of processes that are gone are removed. A
 // destination directory made by a run that did not end is recognised by a file ".snapfs-...-made" in it, so that the next run sets its
-// attributes as well.
+// attributes as well; so is, under OverwriteNewer and OverwriteNever, every directory that was made.
 //
 // # Dump
 //

@@ -25,6 +25,7 @@ type folder struct {
 	state   state
 	made    bool // by this run: nobody else has touched it
 	mounted bool // a file system, or a directory of another place, is mounted on it
+	marked  bool // by a file that says that an unfinished run made it
 	hands   bool // what is made in it inherits an ACL, inode flags or a group
 	dev     uint64
 	ino     uint64

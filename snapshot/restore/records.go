@@ -123,6 +123,7 @@ const (
 	folderHands
 	folderAltered
 	folderUnderHands // the one above hands on
+	folderMarked
 )
 
 // identityOf is what does not change once something is queued in a folder.
@@ -130,6 +131,7 @@ func identityOf(f *folder) lateFolder {
 	l := lateFolder{position: f.source.Position, flags: f.flags, mode: f.mode, dev: f.dev, ino: f.ino}
 	l.set(f.made, folderMade)
 	l.set(f.hands, folderHands)
+	l.set(f.marked, folderMarked)
 	l.set(f.parent.hands, folderUnderHands)
 	return l
 }
@@ -153,7 +155,7 @@ func (l *lateFolder) set(is bool, bit uint32) {
 func (l lateFolder) fill(f *folder) {
 	f.state, f.flags, f.mode, f.dev, f.ino = present, l.flags, l.mode, l.dev, l.ino
 	f.chosen, f.attrs, f.made = l.bits&folderChosen != 0, l.bits&folderAttrs != 0, l.bits&folderMade != 0
-	f.hands, f.altered = l.bits&folderHands != 0, l.bits&folderAltered != 0
+	f.hands, f.altered, f.marked = l.bits&folderHands != 0, l.bits&folderAltered != 0, l.bits&folderMarked != 0
 	f.prepare.Do(func() {}) // it was, before anything was put off
 }
 

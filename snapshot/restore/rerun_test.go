@@ -327,3 +327,31 @@ func TestKilledOnTheWay(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestInterruptedNever: directories that an interrupted run made get their attributes by the next one, whatever the policy.
+func TestInterruptedNever(t *testing.T) {
+	for _, policy := range []Overwrite{OverwriteNever, OverwriteNewer} {
+		src, dst := t.TempDir(), t.TempDir()
+		for _, n := range []string{"/d/1", "/d/2", "/d/3"} {
+			write(t, src+n, []byte(n), 0o644)
+		}
+		ok(t, os.Chmod(src+"/d", 0o755))
+		blobs := newBlobs()
+		tree := open(t, blobs, take(t, blobs, src, nil))
+		ctx, cancel := context.WithCancel(context.Background())
+		r := &failing{Reader: blobs, cancel: cancel}
+		r.left.Store(2)
+		_, _ = runThrough(t, ctx, r, tree, Options{To: dst, Workers: 1, Overwrite: policy})
+		cancel()
+		if _, err := os.Stat(dst + "/d"); err != nil {
+			t.Error(err)
+		}
+		mustRun(t, blobs, tree, Options{To: dst, Overwrite: policy})
+		want, got := describe(t, src+"/d"), describe(t, dst+"/d")
+		for i := range want {
+			if i >= len(got) || got[i] != want[i] {
+				t.Errorf("%s: %s\nwant %s", policy, got[i], want[i])
+			}
+		}
+	}
+}

@@ -69,21 +69,19 @@ func startTime(pid int) (uint64, error) {
 	return strconv.ParseUint(fields[19], 10, 64)
 }
 
-// mark leaves the sign that the destination directory was made by this run, so that the next one, should this be interrupted,
-// sets its attributes too.
-func (r *run) mark(dir int) {
-	name := r.owner.mark()
-	fd, err := openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
+// mark leaves the sign that a directory was made by this run, so that the next one, should this be interrupted, sets its attributes too.
+func (r *run) mark(f *folder, dir int) {
+	fd, err := openat(dir, r.owner.mark(), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err == nil {
 		unix.Close(fd)
-		r.dest.marks = append(r.dest.marks, name)
+		f.marked = true
 	}
 }
 
-// unmark removes the sign, and those of former runs.
-func (r *run) unmark(dir int) {
-	for _, name := range r.dest.marks {
-		_ = unix.Unlinkat(dir, name, 0)
+// unmark removes the sign.
+func (r *run) unmark(f *folder, dir int) {
+	if f.marked {
+		_ = unix.Unlinkat(dir, r.owner.mark(), 0)
 	}
 }
 
@@ -92,13 +90,16 @@ func (r *run) tidy(f *folder, dir int, name string) {
 	if r.DryRun {
 		return
 	}
-	if strings.HasSuffix(name, "-"+madeMark) {
-		if f.parent == nil && r.knowsTop() {
-			f.attrs = true
-			r.dest.marks = append(r.dest.marks, name)
-		}
+	if !strings.HasSuffix(name, "-"+madeMark) {
+		r.openUp(f, dir)
+		_ = r.unlink(dir, name, 0)
 		return
 	}
-	r.openUp(f, dir)
-	_ = r.unlink(dir, name, 0)
+	if f.parent == nil && !r.knowsTop() || unix.Renameat(dir, name, dir, r.owner.mark()) != nil {
+		return
+	}
+	if f.parent != nil && !f.chosen && !f.attrs {
+		r.count.entries.Add(1) // as if it were made now
+	}
+	f.attrs, f.marked = true, true
 }

@@ -243,9 +243,7 @@ func (r *run) finishNow(f *folder) {
 }
 
 func (r *run) finishOpen(f *folder, h handle) error {
-	if f.parent == nil && !r.DryRun {
-		r.unmark(h.fd)
-	}
+	r.unmark(f, h.fd)
 	if !f.attrs {
 		return h.asMet(f)
 	}
