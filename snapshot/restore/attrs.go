@@ -190,7 +190,8 @@ func (s *setter) mode() error {
 func (s *setter) dropXattrs(have []snapshot.Xattr) error {
 	for _, x := range have {
 		if s.unwanted(x) {
-			if err := s.change(x.Name, func() error { return s.h.removeXattr(x.Name) }); err != nil {
+			err := s.change(x.Name, func() error { return s.h.removeXattr(x.Name) })
+			if err != nil && err != unix.ENODATA { // chown has taken the capabilities away
 				return err
 			}
 		}

@@ -40,3 +40,21 @@ func TestLongXattr(t *testing.T) {
 		t.Errorf("attributes %v", set)
 	}
 }
+
+// TestCapabilityGoes: a program stands in the way that has a capability and another owner, whose change takes the capability away.
+func TestCapabilityGoes(t *testing.T) {
+	needRoot(t)
+	src, dst := t.TempDir(), t.TempDir()
+	write(t, src+"/f", []byte("f"), 0o755)
+	write(t, dst+"/f", []byte("f"), 0o755)
+	ok(t, os.Lchown(src+"/f", 1234, 1234))
+	capability := append([]byte{1, 0, 0, 2, 0, 4}, make([]byte, 14)...)
+	if err := unix.Setxattr(dst+"/f", "security.capability", capability, 0); err != nil {
+		t.Skip("no capabilities here: ", err)
+	}
+	blobs := newBlobs()
+	tree := open(t, blobs, take(t, blobs, src, nil))
+	mustRun(t, blobs, tree, Options{To: dst})
+	ok(t, os.Chtimes(dst, mtimeOf(t, src), mtimeOf(t, src)))
+	same(t, src, dst)
+}
