@@ -181,7 +181,7 @@ func (r *run) adopt(f *folder, fd int, made bool) error {
 	if err != nil {
 		return err
 	}
-	if made && (st.Uid != r.euid || st.Mode&0o777&^0o700 != 0) {
+	if made && (st.Uid != r.euid || st.Mode&0o777&^0o700 != 0) && !r.keepsNoOwners(fd, st.Uid) {
 		return ErrMoved // not what was made a moment ago
 	}
 	f.dev, f.ino, f.mode, f.made, f.state = uint64(st.Dev), st.Ino, st.Mode&0o7777, made, present

@@ -36,7 +36,7 @@ func (r *run) buildSpecial(dir int, j *job) (err error) {
 		return err
 	}
 	// In a directory that others can write to, the name may lead to something else by now.
-	if st.Mode&unix.S_IFMT != modeOf(e.Type) || st.Uid != r.euid || st.Nlink != 1 {
+	if st.Mode&unix.S_IFMT != modeOf(e.Type) || st.Uid != r.euid && !r.keepsNoOwners(dir, st.Uid) || st.Nlink != 1 {
 		return ErrMoved
 	}
 	cur := currentOf(&st)

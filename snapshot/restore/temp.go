@@ -69,6 +69,20 @@ func startTime(pid int) (uint64, error) {
 	return strconv.ParseUint(fields[19], 10, 64)
 }
 
+// keepsNoOwners reports whether a file made in a directory gets that owner although it is another's than this process's, or a mode of the file system's
+// own: FAT does that, and network file systems. There neither says who made what.
+func (r *run) keepsNoOwners(dir int, uid uint32) bool {
+	temp := r.owner.temp()
+	fd, err := openat(dir, temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	st, err := fstat(fd)
+	_ = unix.Unlinkat(dir, temp, 0)
+	return err == nil && st.Uid == uid && (uid != r.euid || st.Mode&0o777 != 0o600)
+}
+
 // mark leaves the sign that a directory was made by this run, so that the next one, should this be interrupted, sets its attributes too.
 func (r *run) mark(f *folder, dir int) {
 	fd, err := openat(dir, r.owner.mark(), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
