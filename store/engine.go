@@ -538,9 +538,20 @@ func (e *engine) close() error {
 	e.commitMu.Lock()
 	defer e.commitMu.Unlock()
 	errs := []error{e.flush(true), e.closeJournal()}
+	e.gatherIndex()
 	errs = append(errs, e.idx.close())
 	errs = append(errs, e.ownIndex())
 	return errors.Join(append(errs, e.lock.release())...)
+}
+
+// gatherIndex has small tables of the index merged when it is closed; on a nearly full disk another time.
+func (e *engine) gatherIndex() {
+	if e.enoughIndexSpace() != nil {
+		return
+	}
+	if err := e.idx.gather(); err != nil {
+		e.log.Warn("small tables of the index not merged", "err", err)
+	}
 }
 
 // publish gives others the new state of the fold and wakes those who wait for it. Needs commitMu.

@@ -127,7 +127,7 @@ func (l badgerLog) Warningf(format string, args ...any) { l.line(l.log.Debug, fo
 func (l badgerLog) Infof(string, ...any)                {}
 func (l badgerLog) Debugf(string, ...any)               {}
 
-func (x *index) close() error { return errors.Join(x.gather(), x.db.Close()) }
+func (x *index) close() error { return x.db.Close() }
 
 // tablesApart is how many small tables there may be.
 const tablesApart = 16
@@ -136,16 +136,20 @@ const tablesApart = 16
 // records, and Badger merges tables only where their keys overlap: hundreds would take as many descriptors. Two more removals, at
 // both ends, make the table that is written on closing overlap all of them.
 func (x *index) gather() error {
-	small := 0
-	for _, t := range x.db.Tables() {
-		if t.OnDiskSize < 4096 {
-			small++
-		}
-	}
-	if small < tablesApart {
+	if x.smallTables() < tablesApart {
 		return nil
 	}
 	return x.deleteAll([][]byte{{keySession}, append([]byte{keySession}, bytes.Repeat([]byte{0xff}, 64)...)})
+}
+
+// smallTables counts the tables that hold little and nothing but records of sessions.
+func (x *index) smallTables() (small int) {
+	for _, t := range x.db.Tables() {
+		if t.OnDiskSize < 4096 && t.Left[0] == keySession && t.Right[0] == keySession {
+			small++
+		}
+	}
+	return small
 }
 
 // seal encrypts a value; the key is authenticated with it, so that values cannot be exchanged.
