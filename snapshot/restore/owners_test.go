@@ -12,11 +12,15 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// squashVariable makes the test serve a directory to a mountpoint, "DIR\nMOUNTPOINT" in its environment, until its standard input ends.
+// squashVariable is the mountpoint at which the test, started once more, serves the directory in squashVariable_OF until its standard input ends.
 const squashVariable = "SNAPFS_TEST_SQUASH"
 
 // squashed is a node of a file system that has one owner and one mode for everything, as FAT has.
-type squashed struct{ fs.LoopbackNode }
+type squashed struct{ *fs.LoopbackNode }
+
+func (n *squashed) WrapChild(_ context.Context, child fs.InodeEmbedder) fs.InodeEmbedder {
+	return &squashed{child.(*fs.LoopbackNode)}
+}
 
 func squash(a *fuse.Attr) {
 	a.Mode, a.Owner = a.Mode&syscall.S_IFMT|0o755, fuse.Owner{Uid: 1000, Gid: 1000}
@@ -57,12 +61,9 @@ func (n *squashed) Create(ctx context.Context, name string, flags, mode uint32, 
 }
 
 func serveSquashed(t *testing.T, dir, at string) {
-	data := &fs.LoopbackRoot{Path: dir}
-	root := &squashed{fs.LoopbackNode{RootData: data}}
-	data.RootNode = root
-	data.NewNode = func(data *fs.LoopbackRoot, _ *fs.Inode, _ string, _ *syscall.Stat_t) fs.InodeEmbedder {
-		return &squashed{fs.LoopbackNode{RootData: data}}
-	}
+	loopback, err := fs.NewLoopbackRoot(dir)
+	ok(t, err)
+	root := &squashed{loopback.(*fs.LoopbackNode)}
 	server, err := fs.Mount(at, root, &fs.Options{MountOptions: fuse.MountOptions{DirectMount: true, AllowOther: true}})
 	ok(t, err)
 	os.Stdout.WriteString("!")
