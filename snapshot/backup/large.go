@@ -192,6 +192,7 @@ func (d *reader) stream(src byteSource, ahead bool) (total int64, err error) {
 			fetch()
 		}
 		f := <-next
+		fetching = false
 		if f.block == nil {
 			return total, f.err
 		}
