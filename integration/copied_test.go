@@ -154,7 +154,7 @@ func (w *world) rebuildCopy(m moments.Moment, known map[string]string) {
 		w.t.Fatalf("%v: rebuild: exit code %d: %s", m, o.code, tail(o.stderr))
 	}
 	for name := range known {
-		if strings.Contains(o.stderr, "snapshot gone: "+name) {
+		if strings.Contains(o.stderr, "snapshot gone: "+name+" ") {
 			w.t.Errorf("%v: %s", m, tail(o.stderr))
 		}
 	}
